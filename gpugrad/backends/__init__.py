@@ -1,0 +1,263 @@
+"""Backends and devices: an array brings its backend, new data goes to the default device.
+
+A backend module (`numpy.py`, `cupy.py`: named after the array library) defines `load() -> Backend`.
+It is imported when an array of that library, or a device of its kind, is first met; nothing here
+names a GPU library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+KINDS = ("cpu", "cuda")
+
+
+class DeviceError(RuntimeError):
+    """A device that cannot be used; the message says why, and what would mend it."""
+
+
+class Device:
+    """A place where arrays live: `"cpu"`, `"cuda:0"`, `"cuda:1"`, ...
+
+    Equal to its own name. Used as a context manager it is the default device inside the block.
+    """
+
+    __slots__ = ("index", "kind")
+
+    def __init__(self, kind: str, index: int = 0) -> None:
+        self.kind = kind
+        self.index = index
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"gpugrad.device({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            try:
+                other = parse(other)
+            except ValueError:
+                return False
+        if not isinstance(other, Device):
+            return NotImplemented
+        return self.kind == other.kind and self.index == other.index
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.index))
+
+    def __enter__(self) -> Device:
+        _overrides.set((*_overrides.get(), self))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _overrides.set(_overrides.get()[:-1])
+
+
+class Namespace:
+    """The functions of one array library, under the standard's names.
+
+    `overrides` win; every other name is looked up in `module` once and then kept.
+    """
+
+    def __init__(self, module: Any, **overrides: Any) -> None:
+        self._module = module
+        self.__dict__.update(overrides)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._module, name)
+        setattr(self, name, value)
+        return value
+
+
+class Backend:
+    """What the engine must know of an array library. `xp` holds its functions on raw arrays."""
+
+    kind: str
+    array_type: type
+    array_types: tuple[type, ...]  # with the library's scalar types and subclasses of its arrays
+    xp: Namespace
+
+    def devices(self) -> list[Device]:
+        """The usable devices, in order."""
+        raise NotImplementedError
+
+    def device_of(self, array: Any) -> Device:
+        """Where `array` lives."""
+        raise NotImplementedError
+
+    def asarray(self, obj: Any, dtype: Any, device: Device, copy: bool | None) -> Any:
+        """An array of this library on `device` from a host object or an array of this library."""
+        raise NotImplementedError
+
+    def to_host(self, array: Any) -> Any:
+        """`array` as a NumPy array; waits for the device."""
+        raise NotImplementedError
+
+    def owner(self, array: Any) -> Any:
+        """The object that owns the memory of `array`: one for all views of a buffer."""
+        raise NotImplementedError
+
+    def scope(self, device: Device) -> AbstractContextManager[Any]:
+        """Inside it, new arrays and work land on `device`."""
+        return nullcontext()
+
+    def synchronize(self, device: Device) -> None:
+        """Wait until all work queued on `device` is done."""
+
+    def generator(self, seed: int | None, device: Device) -> Any:
+        """A random state with `normal uniform integers permutation` on `device`."""
+        raise NotImplementedError
+
+    def name(self, device: Device) -> str:
+        """The device's name for people, such as its model."""
+        raise NotImplementedError
+
+
+_by_type: dict[type, Backend] = {}
+_by_kind: dict[str, Backend] = {}
+_refused: dict[str, DeviceError] = {}
+_overrides: ContextVar[tuple[Device, ...]] = ContextVar("gpugrad_device", default=())
+_default: Device | None = None
+
+# Set by a backend with several devices: makes the device of an array the current one. The sweeps
+# of the tape call it, because a rule's plain operators (`t * b`) run on the current device.
+use_device_of: Callable[[Any], None] | None = None
+
+
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def _load(module: Any) -> Backend:
+    backend: Backend = module.load()
+    _by_kind[backend.kind] = _by_type[backend.array_type] = backend
+    return backend
+
+
+def find_backend(array_type: type) -> Backend | None:
+    """The backend of an array type or of its scalar types; None for a type that is no array."""
+    backend = _by_type.get(array_type)
+    if backend is None:
+        root = array_type.__module__.partition(".")[0]
+        if root in _modules():
+            module = importlib.import_module(f"{__name__}.{root}")
+            backend = _by_kind.get(module.KIND) or _load(module)
+            if not issubclass(array_type, backend.array_types):
+                return None
+            _by_type[array_type] = backend
+    return backend
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend of a raw array.
+
+    Raises:
+        TypeError: if `array` is no array of a known library.
+    """
+    backend = _by_type.get(type(array)) or find_backend(type(array))
+    if backend is None:
+        raise TypeError(
+            f"expected a Tensor or an array, got {type(array).__name__}: "
+            "make it one with gpugrad.asarray(...)"
+        )
+    return backend
+
+
+def backend_of_kind(kind: str) -> Backend:
+    """The backend that serves devices of `kind`.
+
+    Raises:
+        DeviceError: if none can be used, saying why; the reason is found once and kept.
+    """
+    if kind in _refused:
+        raise _refused[kind].with_traceback(None)
+    if kind not in _by_kind:
+        for name in _modules():
+            module = importlib.import_module(f"{__name__}.{name}")
+            if getattr(module, "KIND", None) == kind:
+                try:
+                    return _load(module)
+                except DeviceError as error:
+                    _refused[kind] = error
+                    raise
+    return _by_kind[kind]
+
+
+def parse(name: str) -> Device:
+    """`"cpu"`, `"cuda"` or `"cuda:1"` as a Device.
+
+    Raises:
+        ValueError: if `name` is none of these.
+    """
+    kind, colon, index = name.partition(":")
+    known = index.isdecimal() and (kind != "cpu" or int(index) == 0) if colon else True
+    if kind not in KINDS or not known:
+        raise ValueError(f"unknown device {name!r}: use 'cpu', 'cuda' or 'cuda:1'")
+    return Device(kind, int(index or 0))
+
+
+def device(name: str | Device) -> Device:
+    """The device `name`: `"cpu"`, `"cuda"` (the first one) or `"cuda:1"`.
+
+    `with gpugrad.device("cpu"): ...` makes it the default for new data inside the block.
+
+    Raises:
+        ValueError: if there is no device of that name anywhere.
+        DeviceError: if it cannot be used here, saying why.
+    """
+    found = parse(name) if isinstance(name, str) else name
+    usable = backend_of_kind(found.kind).devices()
+    if found not in usable:
+        raise DeviceError(
+            f"no device {str(found)!r} here: usable are {', '.join(map(str, usable))}"
+        )
+    return found
+
+
+def devices() -> list[Device]:
+    """Every usable device, CUDA devices first."""
+    found: list[Device] = []
+    for kind in reversed(KINDS):
+        try:
+            found += backend_of_kind(kind).devices()
+        except DeviceError:
+            continue
+    return found
+
+
+def default_device() -> Device:
+    """Where new data goes.
+
+    The innermost `with gpugrad.device(...)`, else `set_default_device`, else the setting
+    `GPUGRAD_DEVICE`, else the first usable CUDA device, else the CPU.
+    """
+    global _default
+    if overrides := _overrides.get():
+        return overrides[-1]
+    if _default is None:
+        setting = os.environ.get("GPUGRAD_DEVICE")
+        _default = device(setting) if setting else devices()[0]
+    return _default
+
+
+def set_default_device(name: str | Device | None) -> None:
+    """Send new data to device `name` from now on; None goes back to the rule of `default_device`.
+
+    Raises:
+        ValueError, DeviceError: as `device`; the default then stays as it was.
+    """
+    global _default
+    _default = None if name is None else device(name)
+
+
+def device_of(array: Any) -> Device:
+    """The device a raw array lives on."""
+    return backend_of(array).device_of(array)

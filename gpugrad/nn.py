@@ -1,0 +1,190 @@
+"""Just enough to train a network: layers, their parameters, and two losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .ops import activations, elementwise
+from .ops.creation import asarray
+from .ops.linalg import linear
+from .ops.reductions import mean
+from .rules import general, xp
+from .tape import mark_changed
+from .tensor import Tensor
+
+
+class Module:
+    """A function with parameters: the tensors that require a gradient among its attributes.
+
+    Attributes that are modules, or lists of modules, bring their parameters too. A subclass
+    defines `__call__`.
+    """
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Every parameter with its dotted name, in the order of assignment."""
+        for name, value in vars(self).items():
+            items = enumerate(value) if isinstance(value, (list, tuple)) else [(None, value)]
+            for index, item in items:
+                full = f"{prefix}{name}" if index is None else f"{prefix}{name}.{index}"
+                if isinstance(item, Module):
+                    yield from item.named_parameters(full + ".")
+                elif isinstance(item, Tensor) and item.requires_grad and item.is_leaf:
+                    yield full, item
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter once, in the order of assignment."""
+        return list(dict.fromkeys(p for _, p in self.named_parameters()))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.parameters():
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter in host memory, by name."""
+        return {name: p.get() for name, p in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set every parameter from `state`, as `state_dict` gives it.
+
+        Raises:
+            KeyError: if names are missing or unknown; ValueError: if a shape differs. Nothing has
+                been changed then.
+        """
+        parameters = dict(self.named_parameters())
+        if parameters.keys() != state.keys():
+            raise KeyError(
+                f"load_state_dict: missing {sorted(parameters.keys() - state.keys())}, "
+                f"unknown {sorted(state.keys() - parameters.keys())}"
+            )
+        for name, p in parameters.items():
+            if np.shape(state[name]) != p.shape:
+                raise ValueError(
+                    f"load_state_dict: {name} has shape {np.shape(state[name])}, not {p.shape}"
+                )
+        for name, p in parameters.items():
+            p.data[...] = asarray(state[name], dtype=p.dtype, device=p.device).data
+            mark_changed(p.data)
+
+    def __call__(self, x: Any) -> Any:
+        raise NotImplementedError
+
+
+class Linear(Module):
+    """`x @ weight + bias`: shape (..., n_in) to (..., n_out).
+
+    The weight (n_in, n_out) is drawn uniformly from +-sqrt(6 / (n_in + n_out)) (Glorot and Bengio
+    2010, eq. 16), the bias (n_out,) is zero.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        dtype: Any = "float32",
+        device: Any = None,
+        rng: random.Generator | None = None,
+    ) -> None:
+        if n_in < 1 or n_out < 1:
+            raise ValueError(f"Linear: the sizes must be positive, got {n_in} and {n_out}")
+        rng = rng or random.default_generator(device)
+        bound = math.sqrt(6 / (n_in + n_out))
+        weight = rng.uniform(-bound, bound, (n_in, n_out), dtype=dtype)
+        self.weight = asarray(weight, device=device, requires_grad=True)
+        self.bias = asarray(np.zeros(n_out, dtype), device=self.weight.device, requires_grad=True)
+
+    def __call__(self, x: Any) -> Any:
+        return linear(x, self.weight, self.bias)
+
+
+class Sequential(Module):
+    """Layers applied one after the other."""
+
+    def __init__(self, *layers: Module) -> None:
+        self.layers = layers
+
+    def __call__(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _Activation(Module):
+    function: Any
+
+    def __call__(self, x: Any) -> Any:
+        return type(self).function(x)
+
+
+class Sigmoid(_Activation):
+    """`gpugrad.sigmoid` as a layer."""
+
+    function = staticmethod(activations.sigmoid)
+
+
+class Tanh(_Activation):
+    """`gpugrad.tanh` as a layer."""
+
+    function = staticmethod(elementwise.tanh)
+
+
+class ReLU(_Activation):
+    """`gpugrad.relu` as a layer."""
+
+    function = staticmethod(activations.relu)
+
+
+class GELU(_Activation):
+    """`gpugrad.gelu` as a layer."""
+
+    function = staticmethod(activations.gelu)
+
+
+class SiLU(_Activation):
+    """`gpugrad.silu` as a layer."""
+
+    function = staticmethod(activations.silu)
+
+
+class Softplus(_Activation):
+    """`gpugrad.softplus` as a layer."""
+
+    function = staticmethod(activations.softplus)
+
+
+@general(
+    (
+        lambda t, prediction, target: (prediction - target) * (t * (2 / prediction.size)),
+        lambda t, prediction, target: (target - prediction) * (t * (2 / target.size)),
+    ),
+    (
+        lambda t, prediction, target: ((prediction - target) * t).sum() * (2 / t.size),
+        lambda t, prediction, target: ((target - prediction) * t).sum() * (2 / t.size),
+    ),
+)
+def mean_squared_error(prediction: Any, target: Any, /) -> Any:
+    """The mean over all elements of (prediction - target)**2, a scalar.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError("prediction and target must have one shape")
+    difference = (prediction - target).reshape(-1)
+    return xp(difference).dot(difference, difference) / difference.size
+
+
+def cross_entropy(logits: Any, labels: Any) -> Any:
+    """The mean over the rows of -log softmax(logits)[label], a scalar.
+
+    Args:
+        logits: shape (n, classes).
+        labels: shape (n,), integers in [0, classes).
+    """
+    return mean(activations.cross_entropy(logits, labels))

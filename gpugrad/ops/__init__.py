@@ -1,0 +1,145 @@
+"""The table of operations, one file per chapter of the standard, each with its derivative.
+
+Importing it gives `Tensor` its operators and array methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..rules import raw
+from ..tape import mark_changed, recording
+from ..tensor import Tensor
+from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions
+
+
+def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda self, other: op(other, self)
+
+
+def _in_place(op: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Tensor]:
+    def method(self: Tensor, other: Any) -> Tensor:
+        _check_writable(self, other, op.__name__)
+        self[...] = op(self, other)
+        return self
+
+    return method
+
+
+def _check_writable(x: Tensor, value: Any, name: str) -> None:
+    if not recording():
+        return
+    if x.node is not None or (isinstance(value, Tensor) and value.node is not None):
+        raise RuntimeError(
+            f"{name}: a tensor on the tape is not changed in place, the gradient would be lost; "
+            "make a new one (x = x + y, gpugrad.where), or write it inside gpugrad.no_grad()"
+        )
+
+
+def _setitem(self: Tensor, key: Any, value: Any) -> None:
+    """`x[key] = value` in place, for a tensor off the tape or inside `no_grad`."""
+    _check_writable(self, value, "setitem")
+    value_dtype = getattr(value, "dtype", None)
+    if value_dtype is not None and not np.can_cast(value_dtype, self.dtype, "same_kind"):
+        raise TypeError(f"setitem: {value_dtype} does not go into {self.dtype}: use .astype")
+    if isinstance(value, Tensor) and value.device != self.device:
+        raise ValueError(
+            f"setitem: the tensor is on {self.device}, the value on {value.device}; "
+            "move one with .to(device)"
+        )
+    self.data[indexing._raw_key(key, self.data)] = raw(value)
+    mark_changed(self.data)
+
+
+def _reshape(self: Tensor, *shape: Any) -> Any:
+    return manipulation.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+
+def _to(self: Tensor, target: Any) -> Tensor:
+    """On another device, or in another dtype; itself where nothing changes."""
+    if isinstance(target, (str, backends.Device)):
+        try:
+            backends.parse(str(target))
+        except ValueError:
+            return dtypes.astype(self, target, copy=False)
+        return dtypes.to_device(self, target)
+    return dtypes.astype(self, target, copy=False)
+
+
+def _reducer(op: Callable[..., Any]) -> Callable[..., Any]:
+    """As the method of an array: `axis` may be given by position."""
+
+    def method(self: Tensor, axis: Any = None, **options: Any) -> Any:
+        return op(self, axis=axis, **options)
+
+    method.__doc__ = op.__doc__
+    return method
+
+
+_OPERATORS = {
+    "add": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "truediv": elementwise.divide,
+    "floordiv": elementwise.floor_divide,
+    "mod": elementwise.remainder,
+    "pow": elementwise.pow,
+    "matmul": linalg.matmul,
+    "and": elementwise.bitwise_and,
+    "or": elementwise.bitwise_or,
+    "xor": elementwise.bitwise_xor,
+    "lshift": elementwise.bitwise_left_shift,
+    "rshift": elementwise.bitwise_right_shift,
+}
+for _name, _op in _OPERATORS.items():
+    setattr(Tensor, f"__{_name}__", _op)
+    setattr(Tensor, f"__r{_name}__", _reflected(_op))
+    setattr(Tensor, f"__i{_name}__", _in_place(_op))
+
+_METHODS = {
+    "__eq__": elementwise.equal,
+    "__ne__": elementwise.not_equal,
+    "__lt__": elementwise.less,
+    "__le__": elementwise.less_equal,
+    "__gt__": elementwise.greater,
+    "__ge__": elementwise.greater_equal,
+    "__neg__": elementwise.negative,
+    "__pos__": elementwise.positive,
+    "__abs__": elementwise.abs,
+    "__invert__": elementwise.bitwise_invert,
+    "__getitem__": indexing.getitem,
+    "__setitem__": _setitem,
+    "to": _to,
+    "to_device": dtypes.to_device,
+    "astype": dtypes.astype,
+    "reshape": _reshape,
+    "copy": elementwise.positive,
+    "sum": _reducer(reductions.sum),
+    "mean": _reducer(reductions.mean),
+    "prod": _reducer(reductions.prod),
+    "max": _reducer(reductions.max),
+    "min": _reducer(reductions.min),
+    "var": _reducer(reductions.var),
+    "std": _reducer(reductions.std),
+    "all": _reducer(reductions.all),
+    "any": _reducer(reductions.any),
+    "argmax": _reducer(reductions.argmax),
+    "argmin": _reducer(reductions.argmin),
+}
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)
+
+_PROPERTIES = {
+    "T": lambda self: manipulation.permute_dims(self, tuple(range(self.ndim))[::-1]),
+    "mT": manipulation.matrix_transpose,
+    "real": elementwise.real,
+    "imag": elementwise.imag,
+}
+for _name, _method in _PROPERTIES.items():
+    setattr(Tensor, _name, property(_method))
+
+__all__ = ["creation", "dtypes", "elementwise", "indexing", "linalg", "manipulation", "reductions"]

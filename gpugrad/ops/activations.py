@@ -1,0 +1,135 @@
+"""Sigmoid and its like, softmax and cross-entropy: each with a kernel of its own and a twin.
+
+The derivative of a kernel is a kernel too (`sigmoid_grad`), and an operation like any other, with
+rules of its own; so higher derivatives need nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..rules import elementwise, general, xp
+from .creation import ones_like
+from .elementwise import exp, tanh
+
+sigmoid = elementwise(
+    "sigmoid",
+    lambda t, x: sigmoid_grad(t, x),
+    doc="1 / (1 + e**-x), right in both tails.",
+)
+sigmoid_grad = elementwise(
+    "sigmoid_grad",
+    lambda t, x: sigmoid_grad(t, x),
+    lambda t, g, x: sigmoid_grad(-(t * g) * tanh(x * 0.5), x),
+    arrays=("g", "x"),
+    doc="g times the derivative of sigmoid at x, right in both tails.",
+)
+softplus = elementwise(
+    "softplus", lambda t, x: t * sigmoid(x), doc="log(1 + e**x) without overflow."
+)
+log_sigmoid = elementwise(
+    "log_sigmoid", lambda t, x: t * sigmoid(-x), doc="log(sigmoid(x)) without overflow."
+)
+silu = elementwise(
+    "silu",
+    lambda t, x: silu_grad(t, x),
+    doc="x * sigmoid(x) (Hendrycks and Gimpel 2016; Elfwing et al. 2018).",
+)
+silu_grad = elementwise(
+    "silu_grad",
+    lambda t, x: silu_grad(t, x),
+    lambda t, g, x: sigmoid_grad(t * g, x) * (2 - x * tanh(x * 0.5)),
+    arrays=("g", "x"),
+    doc="g times the derivative of silu at x.",
+)
+gelu = elementwise(
+    "gelu",
+    lambda t, x: gelu_grad(t, x),
+    doc="x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel 2016).",
+)
+gelu_grad = elementwise(
+    "gelu_grad",
+    lambda t, x: gelu_grad(t, x),
+    lambda t, g, x: t * g * (2 - x * x) * exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)),
+    arrays=("g", "x"),
+    doc="g times the derivative of gelu at x.",
+)
+relu = elementwise("relu", lambda t, x: relu_grad(t, x), doc="max(x, 0); derivative I[x > 0].")
+relu_grad = elementwise(
+    "relu_grad",
+    lambda t, x: relu_grad(t, x),
+    lambda t: t * 0,
+    arrays=("g", "x"),
+    doc="g where x > 0, else 0.",
+)
+
+
+def _softmax_rule(t: Any, out: Any, axis: int) -> Any:
+    weighted = t * out
+    return weighted - out * weighted.sum(axis=axis, keepdims=True)
+
+
+@general((_softmax_rule,), (_softmax_rule,))
+def softmax(x: Any, /, *, axis: int = -1) -> Any:
+    """e**x over its sum along `axis`, without overflow; shape and dtype of `x`."""
+    return xp(x).softmax(x, axis)
+
+
+@general(
+    (lambda t, out, axis: t - exp(out) * t.sum(axis=axis, keepdims=True),),
+    (lambda t, out, axis: t - (exp(out) * t).sum(axis=axis, keepdims=True),),
+)
+def log_softmax(x: Any, /, *, axis: int = -1) -> Any:
+    """log(softmax(x)) along `axis`, without overflow; shape and dtype of `x`."""
+    return xp(x).log_softmax(x, axis)
+
+
+def _per_row(t: Any, logits: Any, labels: Any) -> Any:
+    gradient = cross_entropy_grad(ones_like(t[:, 0]), logits, labels)
+    return (t * gradient).sum(axis=1)
+
+
+def _curvature(t: Any, g: Any, logits: Any) -> Any:
+    return g.reshape((-1, 1)) * _softmax_rule(t, softmax(logits), -1)
+
+
+@general(
+    (lambda t, logits, labels: cross_entropy_grad(t, logits, labels), None),
+    (lambda t, logits, labels: _per_row(t, logits, labels), None),
+)
+def cross_entropy(logits: Any, labels: Any, /) -> Any:
+    """-log softmax(logits)[label] per row.
+
+    Args:
+        logits: shape (n, classes), floating-point.
+        labels: shape (n,), integers in [0, classes).
+
+    Returns:
+        Shape (n,), dtype of `logits`.
+
+    Raises:
+        ValueError: if the shapes do not fit; TypeError: if `labels` are no integers.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError("logits must have shape (n, classes) and labels (n,)")
+    if labels.dtype.kind not in "iu":
+        raise TypeError("labels must be integers, the number of the right class")
+    return xp(logits).cross_entropy(logits, labels)
+
+
+@general(
+    (
+        lambda t, logits, labels: _per_row(t, logits, labels),
+        lambda t, g, logits: _curvature(t, g, logits),
+        None,
+    ),
+    (
+        lambda t, logits, labels: cross_entropy_grad(t, logits, labels),
+        lambda t, g, logits: _curvature(t, g, logits),
+        None,
+    ),
+)
+def cross_entropy_grad(g: Any, logits: Any, labels: Any, /) -> Any:
+    """The vjp of `cross_entropy`: g (n,) to (n, classes), g * (softmax(logits) - one at label)."""
+    return xp(logits).cross_entropy_grad(g, logits, labels)

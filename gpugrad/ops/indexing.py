@@ -1,0 +1,106 @@
+"""Indexing: `x[key]`, `take`, `take_along_axis`, and the scatter-add that is their transpose."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..rules import linear, raw, xp
+from ..tensor import Tensor
+
+
+def _raw_key(key: Any, x: Any) -> tuple:
+    """`key` as a tuple of what the array library of the raw array `x` takes as an index."""
+    home = backends.backend_of(x)
+    found = []
+    for item in key if isinstance(key, tuple) else (key,):
+        value = item.data if isinstance(item, Tensor) else item
+        if isinstance(value, (list, range)):
+            value = home.asarray(np.asarray(value, np.intp), None, home.device_of(x), None)
+        library = backends.find_backend(type(value))
+        if library is None:
+            if not (value is None or value is ... or isinstance(value, (int, slice))):
+                raise IndexError(
+                    "an index is an integer, a slice, ..., None, or an array of integers or "
+                    f"booleans, not {type(value).__name__}"
+                )
+        elif value.dtype.kind not in "iub":
+            raise IndexError(f"an index array holds integers or booleans, not {value.dtype}")
+        elif library is not home and not isinstance(value, np.generic):
+            kind: type[Exception] = ValueError if isinstance(item, Tensor) else TypeError
+            raise kind(
+                f"getitem: the tensor is on {home.device_of(x)}, an index array on "
+                f"{library.device_of(value)}; move one with .to(device)"
+            )
+        found.append(value)
+    return tuple(found)
+
+
+def _may_repeat(key: tuple) -> bool:
+    """Whether `key` can name an element twice: with arrays of integers, but not with masks."""
+    return any(getattr(item, "dtype", None) is not None and item.dtype.kind != "b" for item in key)
+
+
+@linear(lambda t, key, shape: place(t, key=key, to=shape))
+def _getitem(x: Any, /, *, key: tuple) -> Any:
+    return x[key]
+
+
+def getitem(x: Any, key: Any, /) -> Any:
+    """`x[key]`: integers, slices, `...`, None, integer arrays and boolean masks, as in NumPy.
+
+    The derivative adds up where an element is named more than once.
+    """
+    return _getitem(x, key=_raw_key(key, raw(x)))
+
+
+@linear(lambda t, key: getitem(t, key))
+def place(x: Any, /, *, key: tuple, to: tuple[int, ...]) -> Any:
+    """Zeros of shape `to` with `x` added at `key`: the transpose of `getitem`."""
+    key = _raw_key(key, x)
+    out = xp(x).zeros(to, x.dtype)
+    if _may_repeat(key):
+        xp(x).add_at(out, key, x)
+    else:
+        out[key] = x
+    return out
+
+
+def _untake(t: Any, indices: Any, axis: int | None, shape: tuple[int, ...]) -> Any:
+    if axis is None:
+        return _untake(t, indices, 0, (math.prod(shape),)).reshape(shape)
+    return place(t, key=(*(slice(None),) * (axis % len(shape)), indices), to=shape)
+
+
+@linear(_untake)
+def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+    """The elements of `x` at integer `indices` along `axis` (None: of the flat array).
+
+    Raises:
+        IndexError: on the CPU, for an index out of range.
+    """
+    return xp(x).take(x, indices, axis=axis)
+
+
+def _grid(indices: Any, axis: int, ndim: int) -> tuple:
+    """The key that names, per element of `indices`, the element it takes along `axis`."""
+    indices = raw(indices)
+    axis %= ndim
+    return tuple(
+        indices
+        if i == axis
+        else xp(indices).arange(n).reshape([-1 if j == i else 1 for j in range(ndim)])
+        for i, n in enumerate(indices.shape)
+    )
+
+
+@linear(lambda t, indices, axis, shape: place(t, key=_grid(indices, axis, len(shape)), to=shape))
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+    """Per element of `indices`, the element of `x` at that index along `axis`.
+
+    `indices` has as many axes as `x`; the lengths of the others broadcast.
+    """
+    return xp(x).take_along_axis(x, indices, axis)

@@ -1,0 +1,190 @@
+"""Shapes: array API standard 2025.12, section "Manipulation Functions". All linear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..rules import linear, many, xp
+
+
+@linear(lambda t, shape: reshape(t, shape))
+def _reshape(x: Any, /, *, to: tuple[int, ...], copy: Any = None) -> Any:
+    return xp(x).reshape(x, to) if copy is None else xp(x).reshape(x, to, copy=copy)
+
+
+def reshape(x: Any, /, shape: int | Sequence[int], *, copy: Any = None) -> Any:
+    """`x` in another shape of the same size, in C order; one length may be -1.
+
+    Raises:
+        ValueError: if the sizes differ, or `copy=False` and a copy is needed.
+    """
+    return _reshape(x, to=(shape,) if isinstance(shape, int) else tuple(shape), copy=copy)
+
+
+@linear(lambda t, axes: permute_dims(t, tuple(int(i) for i in np.argsort(axes))))
+def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
+    """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`."""
+    return xp(x).transpose(x, axes)
+
+
+@linear(lambda t: matrix_transpose(t))
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes swapped; needs two axes at least."""
+    if x.ndim < 2:
+        raise ValueError("needs at least two axes")
+    return xp(x).swapaxes(x, -1, -2)
+
+
+def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
+    """Axes `source` (an integer or a tuple) moved to positions `destination`."""
+    source, destination = (
+        [i % x.ndim for i in ((axes,) if isinstance(axes, int) else axes)]
+        for axes in (source, destination)
+    )
+    axes = [i for i in range(x.ndim) if i not in source]
+    for to, i in sorted(zip(destination, source, strict=True)):
+        axes.insert(to, i)
+    return permute_dims(x, tuple(axes))
+
+
+@linear(lambda t, shape: reshape(t, shape))
+def expand_dims(x: Any, /, axis: int | tuple[int, ...] = 0) -> Any:
+    """A new axis of length 1 at position `axis` of the result."""
+    return xp(x).expand_dims(x, axis)
+
+
+@linear(lambda t, shape: reshape(t, shape))
+def squeeze(x: Any, /, axis: int | tuple[int, ...]) -> Any:
+    """`x` without the axes `axis`, each of length 1."""
+    return xp(x).squeeze(x, axis)
+
+
+@linear(lambda t, shape: sum_to(t, shape))
+def _broadcast_to(x: Any, /, *, to: tuple[int, ...]) -> Any:
+    return xp(x).broadcast_to(x, to)
+
+
+def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
+    """`x` repeated along axes of length 1, and new leading axes, to `shape`; a read-only view."""
+    return _broadcast_to(x, to=tuple(shape))
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
+    """All arrays broadcast to their common shape."""
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    return tuple(x if x.shape == shape else broadcast_to(x, shape) for x in arrays)
+
+
+def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """The transpose of `broadcast_to`: `x` summed over the axes along which it was repeated."""
+    new = x.ndim - len(shape)
+    axes = [*range(new)]
+    axes += [i for i, n in enumerate(shape, new) if n == 1 and x.shape[i] != 1]
+    summed = x.sum(axis=tuple(axes))
+    return summed if len(axes) == new else summed.reshape(shape)
+
+
+def _offsets(shapes: list, axis: int | None) -> list[int]:
+    sizes = [math.prod(s) if axis is None else s[axis] for s in shapes]
+    return [0, *np.cumsum(sizes).tolist()]
+
+
+def _piece(t: Any, index: int, shapes: list, axis: int | None) -> Any:
+    begin, end = _offsets(shapes, axis)[index : index + 2]
+    if axis is None:
+        return t[begin:end].reshape(shapes[index])
+    return t[(slice(None),) * (axis % t.ndim) + (slice(begin, end),)]
+
+
+def _pad_piece(t: Any, index: int, shapes: list, axis: int | None) -> Any:
+    begin, end = _offsets(shapes, axis)[index : index + 2]
+    total = _offsets(shapes, axis)[-1]
+    if axis is None:
+        return place(t.reshape((-1,)), key=(slice(begin, end),), to=(total,))
+    axis = axis % t.ndim
+    key = (slice(None),) * axis + (slice(begin, end),)
+    return place(t, key=key, to=(*t.shape[:axis], total, *t.shape[axis + 1 :]))
+
+
+@many(vjp=_piece, jvp=_pad_piece)
+def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
+    """The arrays joined along an existing axis; `axis=None` flattens them first.
+
+    Raises:
+        ValueError: if the other lengths differ.
+    """
+    return xp(arrays[0]).concatenate(arrays, axis=axis)
+
+
+def stack(arrays: Any, /, *, axis: int = 0) -> Any:
+    """The arrays, all of one shape, joined along a new axis.
+
+    Raises:
+        ValueError: if the shapes differ, naming them.
+    """
+    arrays = list(arrays)
+    if len({x.shape for x in arrays}) > 1:
+        raise ValueError(f"stack: the shapes differ: {[x.shape for x in arrays]}")
+    return concat([expand_dims(x, axis) for x in arrays], axis=axis)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of `x` along `axis`, as a tuple of tensors."""
+    x = moveaxis(x, axis, 0)
+    return tuple(x[i] for i in range(x.shape[0]))
+
+
+@linear(lambda t, axis: flip(t, axis=axis))
+def flip(x: Any, /, *, axis: Any = None) -> Any:
+    """The order of the elements reversed along `axis` (an integer or a tuple; None: all)."""
+    return xp(x).flip(x, axis)
+
+
+def _negative(shift: Any) -> Any:
+    return tuple(-n for n in shift) if isinstance(shift, tuple) else -shift
+
+
+@linear(lambda t, shift, axis: roll(t, _negative(shift), axis=axis))
+def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Any:
+    """The elements moved on by `shift` along `axis`, round the end; None: of the flat array."""
+    return xp(x).roll(x, shift, axis)
+
+
+def _unrepeat(t: Any, shape: tuple[int, ...], repeats: Any, axis: int | None) -> Any:
+    if axis is None:
+        return _unrepeat(t, (math.prod(shape),), repeats, 0).reshape(shape)
+    axis = axis % len(shape)
+    if isinstance(repeats, int):
+        split = (*shape[:axis], shape[axis], repeats, *shape[axis + 1 :])
+        return t.reshape(split).sum(axis=axis + 1)
+    index = np.repeat(np.arange(shape[axis]), repeats)
+    return place(t, key=(slice(None),) * axis + (index,), to=shape)
+
+
+@linear(_unrepeat)
+def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
+    """Each element `repeats` times along `axis` (None: of the flat array).
+
+    Args:
+        repeats: an integer, or a sequence of integers, one per element along `axis`.
+    """
+    return xp(x).repeat(x, repeats, axis)
+
+
+def tile(x: Any, repetitions: Sequence[int], /) -> Any:
+    """`x` laid side by side `repetitions[i]` times along axis i."""
+    repetitions = tuple(repetitions)
+    lead = max(0, x.ndim - len(repetitions))
+    counts = (1,) * lead + repetitions
+    shape = (1,) * (len(counts) - x.ndim) + tuple(x.shape)
+    pairs = tuple(n for count, length in zip(counts, shape, strict=True) for n in (count, length))
+    x = reshape(x, tuple(n for length in shape for n in (1, length)))
+    total = tuple(count * length for count, length in zip(counts, shape, strict=True))
+    return reshape(broadcast_to(x, pairs), total)
+
+
+from .indexing import place  # noqa: E402  (concat's and repeat's derivatives index)

@@ -1,0 +1,274 @@
+"""Reductions and cumulative operations: array API standard 2025.12, "Statistical Functions",
+"Utility Functions", "Searching Functions", and log-sum-exp.
+
+`axis` is None (all), an integer or a tuple of integers. Where several elements attain a maximum
+they share the derivative evenly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..rules import _spread, constant, general, linear, reduction, xp
+from .activations import softmax
+from .creation import ones_like
+from .elementwise import conj, isnan, where
+from .manipulation import broadcast_to, concat, flip, moveaxis, reshape
+
+
+def _axes(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(len(shape)))
+    return tuple(i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def _count(shape: tuple[int, ...], axis: Any) -> int:
+    return math.prod(shape[i] for i in _axes(shape, axis))
+
+
+@linear(lambda t, shape, axis, keepdims: broadcast_to(_spread(t, shape, axis, keepdims), shape))
+def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The sum over `axis`; integers and booleans add up in the default integer type.
+
+    Args:
+        dtype: of the result, and of the addition.
+        keepdims: keep the reduced axes with length 1.
+    """
+    return xp(x).sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+@linear(
+    lambda t, shape, axis, keepdims: broadcast_to(
+        _spread(t / _count(shape, axis), shape, axis, keepdims), shape
+    )
+)
+def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """The arithmetic mean over `axis`."""
+    return xp(x).mean(x, axis=axis, keepdims=keepdims)
+
+
+def _centred(x: Any, axis: Any) -> Any:
+    return x - mean(x, axis=axis, keepdims=True)
+
+
+@general(
+    (
+        lambda t, x, shape, axis, correction, keepdims: (
+            _spread(t * (2 / _freedom(shape, axis, correction)), shape, axis, keepdims)
+            * conj(_centred(x, axis))
+        ),
+    ),
+    (
+        lambda t, x, shape, axis, correction, keepdims: (
+            t * conj(_centred(x, axis)) * (2 / _freedom(shape, axis, correction))
+        ).sum(axis=axis, keepdims=keepdims),
+    ),
+)
+def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """The variance over `axis`: the sum of squared deviations over N - correction."""
+    return xp(x).var(x, axis=axis, ddof=correction, keepdims=keepdims)
+
+
+def _freedom(shape: tuple[int, ...], axis: Any, correction: float) -> float:
+    return (_count(shape, axis) - correction) or math.nan
+
+
+@reduction(
+    lambda x, out, shape, axis, correction, keepdims: (
+        conj(_centred(x, axis))
+        / _nonzero(_spread(out, shape, axis, keepdims) * _freedom(shape, axis, correction))
+    )
+)
+def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+    """The standard deviation over `axis`, the square root of `var`; derivative 0 where it is 0."""
+    return xp(x).std(x, axis=axis, ddof=correction, keepdims=keepdims)
+
+
+def _nonzero(x: Any) -> Any:
+    return where(x == 0, 1, x)
+
+
+def _winners(x: Any, out: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    """An equal share for every element that attains the extremum `out`; of NaN, for the NaN."""
+    best = _spread(out, shape, axis, keepdims)
+    attains = ((x == best) | isnan(x)).astype(out.dtype)
+    return attains / attains.sum(axis=axis, keepdims=True)
+
+
+@reduction(_winners)
+def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """The largest element over `axis`; NaN if there is one."""
+    return xp(x).max(x, axis=axis, keepdims=keepdims)
+
+
+@reduction(_winners)
+def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """The smallest element over `axis`; NaN if there is one."""
+    return xp(x).min(x, axis=axis, keepdims=keepdims)
+
+
+@reduction(lambda x, axis: _product_of_others(x, axis))
+def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The product over `axis`; the derivative is right also where factors are zero."""
+    return xp(x).prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+def _product_of_others(x: Any, axis: Any) -> Any:
+    """Per element the product of the other elements over `axis`, without a division."""
+    axes = _axes(x.shape, axis)
+    if not axes:
+        return ones_like(x)
+    ends = tuple(range(-len(axes), 0))
+    moved = moveaxis(x, axes, ends)
+    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], -1))
+    one = ones_like(flat[..., :1])
+    before = cumulative_prod(concat([one, flat[..., :-1]], axis=-1), axis=-1)
+    after = concat([flat[..., 1:], one], axis=-1)
+    after = flip(cumulative_prod(flip(after, axis=-1), axis=-1), axis=-1)
+    return moveaxis(reshape(before * after, moved.shape), ends, axes)
+
+
+@reduction(lambda x, axis: softmax(x, axis=axis))
+def _logsumexp(x: Any, /, *, axis: Any, keepdims: bool) -> Any:
+    return xp(x).logsumexp(x, axis, keepdims)
+
+
+def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are."""
+    if isinstance(axis, int):
+        return _logsumexp(x, axis=axis, keepdims=keepdims)
+    axes = _axes(x.shape, axis)
+    ends = tuple(range(-len(axes), 0))
+    moved = moveaxis(x, axes, ends)
+    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], -1))
+    out = _logsumexp(flat, axis=-1, keepdims=False)
+    if keepdims:
+        out = reshape(out, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    return out
+
+
+@constant
+def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """Whether all elements over `axis` are non-zero."""
+    return xp(x).all(x, axis=axis, keepdims=keepdims)
+
+
+@constant
+def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """Whether an element over `axis` is non-zero."""
+    return xp(x).any(x, axis=axis, keepdims=keepdims)
+
+
+@constant
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first largest element along `axis` (None: of the flat array)."""
+    return xp(x).argmax(x, axis=axis, keepdims=keepdims)
+
+
+@constant
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first smallest element along `axis` (None: of the flat array)."""
+    return xp(x).argmin(x, axis=axis, keepdims=keepdims)
+
+
+@constant
+def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """How many elements over `axis` are not zero."""
+    return xp(x).count_nonzero(x, axis=axis, keepdims=keepdims)
+
+
+# ---- cumulative
+
+
+def _only_axis(x: Any, axis: int | None) -> int:
+    if axis is None:
+        if x.ndim != 1:
+            raise ValueError(f"axis is needed for {x.ndim} axes")
+        return 0
+    return axis
+
+
+def _with_initial(out: Any, value: int, axis: int) -> Any:
+    shape = tuple(1 if i == axis % out.ndim else n for i, n in enumerate(out.shape))
+    return xp(out).concatenate([xp(out).full(shape, value, out.dtype), out], axis=axis)
+
+
+def _without_initial(t: Any, axis: int, include_initial: bool) -> Any:
+    if not include_initial:
+        return t
+    return t[(slice(None),) * (axis % t.ndim) + (slice(1, None),)]
+
+
+def _uncumulate(t: Any, axis: int | None, include_initial: bool) -> Any:
+    axis = _only_axis(t, axis)
+    t = _without_initial(t, axis, include_initial)
+    return flip(cumulative_sum(flip(t, axis=axis), axis=axis), axis=axis)
+
+
+@linear(_uncumulate)
+def cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """The running sum along `axis`, which may be left out for one axis only.
+
+    Args:
+        include_initial: put a 0 in front; the axis then is one longer.
+    """
+    axis = _only_axis(x, axis)
+    out = xp(x).cumsum(x, axis=axis, dtype=dtype)
+    return _with_initial(out, 0, axis) if include_initial else out
+
+
+def _shifted(x: Any, axis: int, first: Any) -> Any:
+    """`x` moved on by one along `axis`, with `first` in front."""
+    return concat([first, x[(slice(None),) * axis + (slice(None, -1),)]], axis=axis)
+
+
+def _recurrence(a: Any, b: Any, axis: int) -> Any:
+    """y[i] = a[i] * y[i-1] + b[i] along `axis`, y[-1] = 0, in log2(n) steps on whole arrays.
+
+    The recursive doubling of Hillis and Steele (1986).
+    """
+    step = 1
+    while step < a.shape[axis]:
+        head, tail, back = (
+            (*(slice(None),) * axis, part)
+            for part in (slice(step), slice(step, None), slice(None, -step))
+        )
+        b = concat([b[head], b[tail] + a[tail] * b[back]], axis=axis)
+        a = concat([a[head], a[tail] * a[back]], axis=axis)
+        step *= 2
+    return b
+
+
+def _cumulative_prod_vjp(t: Any, x: Any, axis: int | None, include_initial: bool) -> Any:
+    axis = _only_axis(x, axis) % x.ndim
+    t = _without_initial(t, axis, include_initial)
+    first = ones_like(x[(slice(None),) * axis + (slice(1),)])
+    before = _shifted(cumulative_prod(x, axis=axis), axis, first)
+    back = flip(x, axis=axis)
+    factors = _shifted(back, axis, first * 0)
+    return before * flip(_recurrence(factors, flip(t, axis=axis), axis), axis=axis)
+
+
+def _cumulative_prod_jvp(t: Any, x: Any, axis: int | None, include_initial: bool) -> Any:
+    axis = _only_axis(x, axis) % x.ndim
+    first = ones_like(x[(slice(None),) * axis + (slice(1),)])
+    before = _shifted(cumulative_prod(x, axis=axis), axis, first)
+    out = _recurrence(x, before * t, axis)
+    return concat([first * 0, out], axis=axis) if include_initial else out
+
+
+@general((_cumulative_prod_vjp,), (_cumulative_prod_jvp,))
+def cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """The running product along `axis`, which may be left out for one axis only.
+
+    Args:
+        include_initial: put a 1 in front; the axis then is one longer.
+    """
+    axis = _only_axis(x, axis)
+    out = xp(x).cumprod(x, axis=axis, dtype=dtype)
+    return _with_initial(out, 1, axis) if include_initial else out

@@ -1,0 +1,106 @@
+"""Gradient descent: each parameter is updated in place, by one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .rules import xp
+from .tape import mark_changed
+from .tensor import Tensor
+
+
+class _Optimizer:
+    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
+        self.params = list(params)
+        self.lr = lr
+        if not self.params:
+            raise ValueError(f"{type(self).__name__}: no parameters")
+        for i, p in enumerate(self.params):
+            if not (isinstance(p, Tensor) and p.requires_grad and p.is_leaf):
+                raise ValueError(
+                    f"{type(self).__name__}: parameter {i} is no leaf that requires a gradient"
+                )
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if not value >= 0:
+            raise ValueError(f"{type(self).__name__}: lr={value} is negative")
+        self._lr = value
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.params:
+            p.node.grad = None  # type: ignore[union-attr]
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        raise NotImplementedError
+
+
+class SGD(_Optimizer):
+    """Gradient descent with momentum: v = momentum * v + grad; p = p - lr * v.
+
+    Rumelhart, Hinton and Williams 1986, eq. (9), with the learning rate outside of the velocity.
+
+    Args:
+        params: leaves that require a gradient.
+        lr: the learning rate; may be set between steps.
+        momentum: 0 keeps no velocity.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.0) -> None:
+        super().__init__(params, lr)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"SGD: momentum={momentum} is not in [0, 1)")
+        self.momentum = momentum
+        self._velocities = [
+            xp(p.data).zeros_like(p.data) if momentum else None for p in self.params
+        ]
+
+    def step(self) -> None:
+        for p, velocity in zip(self.params, self._velocities, strict=True):
+            if p.grad is not None:
+                xp(p.data).sgd_step(p.data, velocity, p.grad.data, self.lr, self.momentum)
+                mark_changed(p.data)
+
+
+class Adam(_Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1).
+
+    Args:
+        params: leaves that require a gradient.
+        lr: the step size; may be set between steps.
+        betas: decay of the running means of the gradient and of its square.
+        eps: added to the square root in the denominator.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"Adam: betas={betas} are not in [0, 1)")
+        self.betas = betas
+        self.eps = eps
+        self._moments = [
+            (xp(p.data).zeros_like(p.data), xp(p.data).zeros_like(p.data)) for p in self.params
+        ]
+        self._steps = [0] * len(self.params)
+
+    def step(self) -> None:
+        for i, (p, (m, v)) in enumerate(zip(self.params, self._moments, strict=True)):
+            if p.grad is not None:
+                self._steps[i] += 1
+                xp(p.data).adam_step(
+                    p.data, m, v, p.grad.data, self.lr, *self.betas, self.eps, self._steps[i]
+                )
+                mark_changed(p.data)

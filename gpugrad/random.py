@@ -1,0 +1,131 @@
+"""Random tensors, drawn on the device they live on.
+
+NumPy's and CuPy's generators differ, so a seed gives the same numbers on the same kind of device
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .ops.dtypes import is_inexact
+from .tensor import Tensor
+
+
+class Generator:
+    """A stream of random tensors on one device.
+
+    Args:
+        seed: a non-negative integer, or None for a seed from the operating system.
+        device: where the tensors are made; None for the default device.
+    """
+
+    def __init__(
+        self, seed: int | None = None, device: str | backends.Device | None = None
+    ) -> None:
+        self.device = backends.default_device() if device is None else backends.device(device)
+        self._backend = backends.backend_of_kind(self.device.kind)
+        self._state = self._backend.generator(seed, self.device)
+
+    def _draw(self, name: str, *args: Any) -> Tensor:
+        with self._backend.scope(self.device):
+            return Tensor(getattr(self._state, name)(*args), None)
+
+    def normal(self, shape: int | Sequence[int] = (), *, dtype: Any = "float64") -> Tensor:
+        """Standard normal numbers."""
+        return self._draw("normal", _shape(shape), _float(dtype))
+
+    def uniform(
+        self,
+        low: float = 0.0,
+        high: float = 1.0,
+        shape: int | Sequence[int] = (),
+        *,
+        dtype: Any = "float64",
+    ) -> Tensor:
+        """Numbers uniform in [low, high)."""
+        if not low <= high:
+            raise ValueError(f"uniform: low={low} is above high={high}")
+        return self._draw("uniform", _shape(shape), _float(dtype)) * (high - low) + low
+
+    def integers(
+        self, low: int, high: int, shape: int | Sequence[int] = (), *, dtype: Any = "int64"
+    ) -> Tensor:
+        """Integers uniform in [low, high)."""
+        if not low < high:
+            raise ValueError(f"integers: the range [{low}, {high}) is empty")
+        return self._draw("integers", low, high, _shape(shape), np.dtype(dtype))
+
+    def permutation(self, n: int) -> Tensor:
+        """The integers from 0 to n - 1 in random order, int64."""
+        return self._draw("permutation", n)
+
+
+def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def _float(dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if not is_inexact(dtype) or dtype.kind == "c":
+        raise TypeError(f"random numbers of this kind are floating-point, not {dtype}")
+    return dtype
+
+
+_seed: int | None = None
+_generators: dict[backends.Device, Generator] = {}
+
+
+def seed(seed: int) -> None:
+    """Start the module's own generators afresh, one per device, each from `seed`."""
+    global _seed
+    _seed = seed
+    _generators.clear()
+
+
+def default_generator(device: str | backends.Device | None = None) -> Generator:
+    """The module's own generator for `device` (None: the default device)."""
+    where = backends.default_device() if device is None else backends.device(device)
+    if where not in _generators:
+        _generators[where] = Generator(_seed, where)
+    return _generators[where]
+
+
+def normal(
+    shape: int | Sequence[int] = (), *, dtype: Any = "float64", device: Any = None
+) -> Tensor:
+    """As `Generator.normal`, from the module's own generator."""
+    return default_generator(device).normal(shape, dtype=dtype)
+
+
+def uniform(
+    low: float = 0.0,
+    high: float = 1.0,
+    shape: int | Sequence[int] = (),
+    *,
+    dtype: Any = "float64",
+    device: Any = None,
+) -> Tensor:
+    """As `Generator.uniform`, from the module's own generator."""
+    return default_generator(device).uniform(low, high, shape, dtype=dtype)
+
+
+def integers(
+    low: int,
+    high: int,
+    shape: int | Sequence[int] = (),
+    *,
+    dtype: Any = "int64",
+    device: Any = None,
+) -> Tensor:
+    """As `Generator.integers`, from the module's own generator."""
+    return default_generator(device).integers(low, high, shape, dtype=dtype)
+
+
+def permutation(n: int, *, device: Any = None) -> Tensor:
+    """As `Generator.permutation`, from the module's own generator."""
+    return default_generator(device).permutation(n)

@@ -1,0 +1,543 @@
+"""The kinds of operation, and the one place where a call becomes a node on the tape.
+
+A derivative rule is a function of a tangent or cotangent `t` and of what it needs besides. The
+names of its parameters say what is kept for the sweep, read once when the rule is declared: an
+argument by its name, `out`, `shape` (of the argument the rule belongs to), or an option of the
+operation such as `axis`. Rules are written in gpugrad's own functions, which take raw arrays and
+Tensors alike, so derivatives of derivatives come by themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import backends
+from .backends import Namespace
+from .tape import Node, recording
+from .tensor import Tensor
+
+Rule = Callable[..., Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NUMBERS = frozenset({int, float, complex, bool})
+
+
+class Op:
+    """The derivatives of one operation.
+
+    Attributes:
+        name: the public name.
+        vjps, jvps: per array argument the rule for one sweep; None where there is none.
+        select: per array argument, a function (*arrays, *options, out) -> what both rules get.
+    """
+
+    __slots__ = ("_arrays", "_names", "_wrapped", "jvps", "name", "select", "vjps")
+
+    def __init__(
+        self,
+        name: str,
+        arrays: tuple[str, ...],
+        options: tuple[str, ...],
+        vjps: Iterable[Rule | None],
+        jvps: Iterable[Rule | None],
+    ) -> None:
+        self.name = name
+        self._arrays = arrays
+        rows = [
+            _select_and_rules(name, i, arrays, options, vjp, jvp)
+            for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
+        ]
+        self._names = [row[0] for row in rows]
+        self.select = [row[1] for row in rows]
+        self.vjps: Iterable[Rule | None] = tuple(row[2] for row in rows)
+        self.jvps: Iterable[Rule | None] = tuple(row[3] for row in rows)
+
+    def wrap(self, node: Node) -> tuple:
+        """What `node` kept, with its arrays as Tensors on the tape again.
+
+        An input is wrapped with its own node; the output with `node`.
+        """
+        nodes = dict(zip(self._arrays, node.parents, strict=True), out=node)
+        return tuple(
+            kept
+            and tuple(
+                Tensor(value, nodes[name]) if name in nodes and _is_array(value) else value
+                for name, value in zip(names, kept, strict=True)
+            )
+            for names, kept in zip(self._names, node.kept or (), strict=True)
+        )
+
+
+class ManyOp(Op):
+    """The derivatives of an operation on a list of arrays: one rule for every item.
+
+    Its rules may name `index` (which item), `arrays` (all of them), `shapes`, `out` and options.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, options: tuple[str, ...], vjp: Rule, jvp: Rule) -> None:
+        super().__init__(name, ("index", "arrays", "shapes"), options, (vjp,), (jvp,))
+        self.vjps = repeat(*self.vjps)
+        self.jvps = repeat(*self.jvps)
+
+    def wrap(self, node: Node) -> tuple:
+        def wrap_one(name: str, value: Any) -> Any:
+            if name == "arrays":
+                return tuple(map(Tensor, value, node.parents))
+            return Tensor(value, node) if name == "out" else value
+
+        return tuple(
+            kept and tuple(map(wrap_one, self._names[0], kept)) for kept in node.kept or ()
+        )
+
+
+def _is_array(value: Any) -> bool:
+    return backends.find_backend(type(value)) is not None
+
+
+def _names_of(rule: Rule | None) -> list[str]:
+    return list(inspect.signature(rule).parameters)[1:] if rule else []
+
+
+def _select_and_rules(
+    name: str,
+    index: int,
+    arrays: tuple[str, ...],
+    options: tuple[str, ...],
+    vjp: Rule | None,
+    jvp: Rule | None,
+) -> tuple[list[str], Callable[..., tuple], Rule | None, Rule | None]:
+    known = (*arrays, *options, "out")
+    names = list(dict.fromkeys(_names_of(vjp) + _names_of(jvp)))
+    if unknown := set(names) - {*known, "shape"}:
+        raise TypeError(f"{name}: a rule asks for {sorted(unknown)}, there are {known} and shape")
+    values = [f"{arrays[index]}.shape" if n == "shape" else n for n in names]
+    # plain code, compiled once: this runs on every recorded call
+    select = eval(f"lambda {', '.join(known)}: ({''.join(v + ', ' for v in values)})")
+    return names, select, _with_names(vjp, names), _with_names(jvp, names)
+
+
+def _with_names(rule: Rule | None, names: list[str]) -> Rule | None:
+    """`rule` as a function of (t, *names), most often itself."""
+    own = _names_of(rule)
+    if rule is None or own == names:
+        return rule
+    return eval(f"lambda t, {', '.join(names)}: rule(t, {', '.join(own)})", {"rule": rule})
+
+
+# ---- array functions
+
+
+class Dispatch(dict[type, Callable[..., Any]]):
+    """Array type -> the function `name` of its library; asked once per type."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __missing__(self, array_type: type) -> Callable[..., Any]:
+        function = getattr(namespace_of[array_type], self.name)
+        self[array_type] = function
+        return function
+
+
+class _NamespaceOf(dict[type, Namespace]):
+    """Array type -> the functions of its library."""
+
+    def __missing__(self, array_type: type) -> Namespace:
+        backend = backends.find_backend(array_type)
+        if backend is None:
+            raise TypeError(
+                f"expected a Tensor or an array, got {array_type.__name__}: "
+                "make it one with gpugrad.asarray(...)"
+            )
+        self[array_type] = backend.xp
+        return backend.xp
+
+
+namespace_of = _NamespaceOf()
+
+
+def xp(array: Any) -> Namespace:
+    """The functions of the library of a raw array."""
+    return namespace_of[type(array)]
+
+
+def raw(x: Any) -> Any:
+    """The array of a Tensor; an array as it is."""
+    return x.data if type(x) is Tensor else x
+
+
+# ---- from a call to a node
+
+
+def _record(op: Op, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Tensor:
+    kept = []
+    for node, select, rule in zip(nodes, op.select, op.vjps):
+        if node is not None and rule is None:
+            raise NotImplementedError(
+                f"{op.name}: no derivative with respect to this argument is known; "
+                "use .detach() on it if none is wanted"
+            )
+        kept.append(None if node is None else select(*arrays, *options, out))
+    return Tensor(out, Node(op, nodes, tuple(kept), out.shape, out.dtype))
+
+
+def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
+    """`error` told in full: the operation, shapes, dtypes and devices, and the mend."""
+    values = [x.data if isinstance(x, Tensor) else x for x in operands]
+    arrays = [x for x in values if getattr(x, "shape", None) is not None and _is_array(x)]
+    described = ", ".join(
+        f"{x.dtype} {x.shape} on {backends.device_of(x)}"
+        if any(x is a for a in arrays)
+        else type(x).__name__
+        for x in values
+    )
+    places = {str(backends.device_of(x)) for x in arrays if not isinstance(x, np.generic)}
+    if len(places) > 1:
+        kind: type[Exception] = (
+            ValueError if all(isinstance(x, Tensor) for x in operands) else TypeError
+        )
+        return kind(
+            f"{name}: operands on different devices ({described}); "
+            "move one with .to(device) or gpugrad.asarray(..., device=...)"
+        )
+    for candidate in (ValueError, IndexError, TypeError):
+        if isinstance(error, candidate):
+            return candidate(f"{name}: {error} (operands: {described})")
+    return error
+
+
+def _check_operand(name: str, x: Any) -> None:
+    if type(x) not in _NUMBERS and not _is_array(x):
+        raise TypeError(
+            f"{name}: expected a Tensor, an array or a number, got {type(x).__name__}; "
+            "make it one with gpugrad.asarray(...)"
+        )
+
+
+def elementwise(
+    name: str,
+    *rules: Rule | None,
+    doc: str,
+    arrays: tuple[str, ...] | None = None,
+    function: str | None = None,
+) -> Callable[..., Any]:
+    """Declare an elementwise operation: one rule per array argument, in order.
+
+    The Jacobian is diagonal, hence its own transpose: one formula `t * d out / d x` serves the
+    vjp and the jvp. `None` is the rule of an argument without a derivative; an operation with
+    such rules only (a comparison, integer arithmetic) is never recorded. The array function is
+    the one of that name in the array's library.
+
+    Args:
+        arrays: names of the arguments; `x` for one, `a, b` for two.
+        doc: one line that says what it computes.
+        function: name of the array function, where it is another one.
+    """
+    if arrays is None:
+        arrays = ("x",) if len(rules) == 1 else ("a", "b")
+    op = Op(name, arrays, (), rules, rules)
+    differentiable = any(rule is not None for rule in rules)
+    make = {1: _unary, 2: _binary}.get(len(rules), _nary)
+    call = make(op, Dispatch(function or name), differentiable)
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"{doc}\n\nElementwise; arguments ({', '.join(arrays)}) broadcast."
+    call.op = op if differentiable else None
+    return call
+
+
+def _unary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
+    (select,) = op.select
+
+    def call(x: Any, /) -> Any:
+        if type(x) is not Tensor:
+            return functions[type(x)](x)
+        array = x.data
+        try:
+            out = functions[type(array)](array)
+        except (TypeError, ValueError) as error:
+            raise refusal(op.name, (x,), error) from None
+        if type(out) is not type(array):
+            out = np.asarray(out)
+        node = x.node
+        if node is None or not differentiable or not recording():
+            return Tensor(out, None)
+        return Tensor(out, Node(op, (node,), (select(array, out),), out.shape, out.dtype))
+
+    return call
+
+
+def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
+    select_a, select_b = op.select
+    rule_a, rule_b = op.vjps
+    whole = rule_a is not None and rule_b is not None
+
+    def call(a: Any, b: Any, /) -> Any:
+        if type(a) is Tensor:
+            x, m = a.data, a.node
+            library = type(x)
+            if type(b) is Tensor:
+                y, n = b.data, b.node
+            else:
+                _check_operand(op.name, b)
+                y, n = b, None
+        elif type(b) is Tensor:
+            _check_operand(op.name, a)
+            x, m, y, n = a, None, b.data, b.node
+            library = type(y)
+        else:
+            return functions[type(b) if type(a) in _NUMBERS else type(a)](a, b)
+        try:
+            out = functions[library](x, y)
+        except (TypeError, ValueError) as error:
+            raise refusal(op.name, (a, b), error) from None
+        if type(out) is not library:
+            out = np.asarray(out)
+        if (m is None and n is None) or not differentiable or not recording():
+            return Tensor(out, None)
+        if not whole:
+            return _record(op, (x, y), (m, n), (), out)
+        kept = (
+            None if m is None else select_a(x, y, out),
+            None if n is None else select_b(x, y, out),
+        )
+        return Tensor(out, Node(op, (m, n), kept, out.shape, out.dtype))
+
+    return call
+
+
+def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
+    def call(*operands: Any) -> Any:
+        if len(operands) != len(op.select):
+            raise TypeError(f"{op.name}: needs {len(op.select)} arguments, got {len(operands)}")
+        arrays, nodes = _unwrap(op.name, operands)
+        library = next((type(x) for x in arrays if type(x) not in _NUMBERS), float)
+        if nodes is None:
+            return functions[library](*arrays)
+        try:
+            out = functions[library](*arrays)
+        except (TypeError, ValueError) as error:
+            raise refusal(op.name, operands, error) from None
+        out = _as_array(out)
+        if not any(nodes) or not differentiable or not recording():
+            return Tensor(out, None)
+        return _record(op, arrays, nodes, (), out)
+
+    return call
+
+
+def linear(transpose: Rule) -> Callable[[F], F]:
+    """Declare an operation that is linear in its first array: its jvp is itself.
+
+    The decorated function computes on raw arrays. Its positional-only parameters are the arrays,
+    the others are options.
+    """
+
+    def declare(f: F) -> F:
+        arrays, options = _parameters(f)
+
+        def make(call: Any) -> Op:
+            jvp = _application(call, arrays, options, 0)
+            others = [None] * (len(arrays) - 1)
+            return Op(f.__name__, arrays, options, (transpose, *others), (jvp, *others))
+
+        return _function(f, make)
+
+    return declare
+
+
+def bilinear(transpose_a: Rule, transpose_b: Rule) -> Callable[[F], F]:
+    """Declare an operation that is linear in each of its two arrays: its jvp is itself twice."""
+
+    def declare(f: F) -> F:
+        arrays, options = _parameters(f)
+
+        def make(call: Any) -> Op:
+            jvps = [_application(call, arrays, options, i) for i in (0, 1)]
+            return Op(f.__name__, arrays, options, (transpose_a, transpose_b), jvps)
+
+        return _function(f, make)
+
+    return declare
+
+
+def reduction(weight: Rule) -> Callable[[F], F]:
+    """Declare a reduction over `axis` with the partial derivatives `weight(x, ...)`.
+
+    Both sweeps follow: the jvp is the sum of `t * weight` over `axis`, the vjp spreads `t` over
+    the axis and multiplies. `weight` is a rule without a tangent; its names are kept.
+    """
+    names = list(inspect.signature(weight).parameters)
+    listed = ", ".join(dict.fromkeys([*names, "axis", "keepdims", "shape"]))
+    scope = {"weight": weight, "spread": _spread, "gather": _gather}
+    given = ", ".join(names)
+    vjp = eval(f"lambda t, {listed}: spread(t, shape, axis, keepdims) * weight({given})", scope)
+    jvp = eval(f"lambda t, {listed}: gather(t * weight({given}), axis, keepdims)", scope)
+    return general((vjp,), (jvp,))
+
+
+def general(vjps: Iterable[Rule | None], jvps: Iterable[Rule | None]) -> Callable[[F], F]:
+    """Declare an operation by one rule per array argument for each of the two sweeps."""
+
+    def declare(f: F) -> F:
+        arrays, options = _parameters(f)
+        return _function(f, lambda call: Op(f.__name__, arrays, options, vjps, jvps))
+
+    return declare
+
+
+def constant(f: F) -> F:
+    """Declare a function without a derivative (integer or boolean result): never recorded."""
+    return _function(f, lambda call: None)
+
+
+def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
+    """Declare an operation on a list of arrays, its first argument."""
+
+    def declare(f: F) -> F:
+        _, options = _parameters(f)
+        op = ManyOp(f.__name__, options, vjp, jvp)
+        bind = _binder(f)
+
+        @functools.wraps(f)
+        def call(operands: Any, /, *args: Any, **kwargs: Any) -> Any:
+            operands = tuple(operands)
+            arrays, nodes = _unwrap(op.name, operands)
+            if nodes is None:
+                return f(arrays, *args, **kwargs)
+            try:
+                out = f(arrays, *args, **kwargs)
+            except (TypeError, ValueError, IndexError) as error:
+                raise refusal(op.name, operands, error) from None
+            out = _as_array(out)
+            if not any(nodes) or not recording():
+                return Tensor(out, None)
+            values = bind(*args, **kwargs)
+            shapes = [x.shape for x in arrays]
+            kept = tuple(
+                None if node is None else op.select[0](i, arrays, shapes, *values, out)
+                for i, node in enumerate(nodes)
+            )
+            return Tensor(out, Node(op, nodes, kept, out.shape, out.dtype))
+
+        call.op = op  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]
+
+    return declare
+
+
+def _function(f: F, make: Callable[[Any], Op | None]) -> F:
+    bind = _binder(f)
+    name = f.__name__
+
+    if len(_parameters(f)[0]) == 1:
+
+        @functools.wraps(f)
+        def call(x: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if type(x) is not Tensor:
+                return f(x, *args, **kwargs)
+            array = x.data
+            try:
+                out = f(array, *args, **kwargs)
+            except (TypeError, ValueError, IndexError) as error:
+                raise refusal(name, (x,), error) from None
+            if type(out) is not type(array):
+                out = _as_array(out)
+            node = x.node
+            if node is None or op is None or not recording():
+                return Tensor(out, None)
+            return _record(op, (array,), (node,), bind(*args, **kwargs), out)
+
+    else:
+        count = len(_parameters(f)[0])
+
+        @functools.wraps(f)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            operands, args = args[:count], args[count:]
+            arrays, nodes = _unwrap(name, operands)
+            if nodes is None:
+                return f(*arrays, *args, **kwargs)
+            try:
+                out = f(*arrays, *args, **kwargs)
+            except (TypeError, ValueError, IndexError) as error:
+                raise refusal(name, operands, error) from None
+            out = _as_array(out)
+            if op is None or not any(nodes) or not recording():
+                return Tensor(out, None)
+            return _record(op, arrays, nodes, bind(*args, **kwargs), out)
+
+    op = make(call)
+    call.op = op  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+def _as_array(out: Any) -> Any:
+    return np.asarray(out) if isinstance(out, np.generic) else out
+
+
+def _parameters(f: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the arrays (positional-only parameters) and of the options of `f`."""
+    parameters = inspect.signature(f).parameters.values()
+    arrays = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+    return arrays, tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
+def _binder(f: Callable[..., Any]) -> Callable[..., tuple]:
+    """A function that binds a call's options as `f` does and returns them as a tuple."""
+    parameters = [
+        p for p in inspect.signature(f).parameters.values() if p.kind is not p.POSITIONAL_ONLY
+    ]
+    defaults = {f"_{p.name}": p.default for p in parameters if p.default is not p.empty}
+    parts = []
+    starred = False
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and not starred:
+            parts.append("*")
+            starred = True
+        parts.append(p.name if p.default is p.empty else f"{p.name}=_{p.name}")
+    values = "".join(f"{p.name}, " for p in parameters)
+    return eval(f"lambda {', '.join(parts)}: ({values})", defaults)
+
+
+def _application(call: Any, arrays: tuple[str, ...], options: tuple[str, ...], index: int) -> Rule:
+    """The rule `call` itself, with the tangent in place of argument `index`."""
+    names = [*(n for i, n in enumerate(arrays) if i != index), *options]
+    given = [*("t" if i == index else n for i, n in enumerate(arrays))]
+    given += [f"{n}={n}" for n in options]
+    return eval(f"lambda {', '.join(['t', *names])}: call({', '.join(given)})", {"call": call})
+
+
+def _spread(t: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
+    """A reduced `t` with its axes back as 1; multiplication with a weight broadcasts it."""
+    if axis is None or keepdims or not shape:
+        return t
+    axes = {i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))}
+    return t.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+def _gather(t: Any, axis: Any, keepdims: bool) -> Any:
+    return t.sum(axis=axis, keepdims=keepdims)
+
+
+def _unwrap(name: str, operands: Iterable[Any]) -> tuple[tuple, tuple | None]:
+    """The raw arrays of `operands` and their nodes; nodes None if there is no Tensor at all."""
+    arrays: list[Any] = []
+    nodes: list[Node | None] = []
+    any_tensor = False
+    for x in operands:
+        if type(x) is Tensor:
+            any_tensor = True
+            arrays.append(x.data)
+            nodes.append(x.node)
+        else:
+            _check_operand(name, x)
+            arrays.append(x)
+            nodes.append(None)
+    return tuple(arrays), tuple(nodes) if any_tensor else None

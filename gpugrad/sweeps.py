@@ -1,0 +1,248 @@
+"""The two sweeps over the tape: backwards for the vjp, forwards for the jvp.
+
+Inside, cotangents follow the plain convention (a holomorphic rule is `t * f'(x)`, without a
+conjugate). The public gradient is the direction of steepest ascent, the conjugate of that:
+`backward` and `transforms.py` convert at the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from . import backends
+from .ops.creation import asarray, ones_like
+from .ops.dtypes import astype
+from .ops.elementwise import conj, real
+from .ops.manipulation import broadcast_to, sum_to
+from .tape import Leaf, Node, enable_grad, no_grad, reach
+from .tensor import Tensor
+
+
+def pull(
+    order: list[Node],
+    ends: Collection[Node],
+    cotangents: dict[Node, Any],
+    *,
+    record: bool,
+    release: bool,
+) -> dict[Node, Any]:
+    """Read the tape backwards: from cotangents of results to cotangents of `ends`.
+
+    The first term of a cotangent is borrowed from the rule that made it, the second makes a fresh
+    array, from the third on it is added in place. A rule returns its `t`, a view of it, or a new
+    array; so a copy is made only where one of the first two would leave the library.
+
+    Args:
+        order: the nodes of the sweep, oldest first, as `reach` gives them.
+        ends: the nodes whose cotangent is wanted; the sweep does not go past them.
+        cotangents: node -> cotangent of its output, an array (a Tensor if `record`). Consumed.
+        record: run the rules on Tensors, so that the sweep is itself on the tape.
+        release: let go of what a node kept as soon as it was used.
+
+    Returns:
+        `ends` that were reached -> cotangent, in memory that nobody else holds.
+    """
+    useful = set(ends)
+    path = []
+    for node in order:
+        if node not in useful and not useful.isdisjoint(node.parents):
+            useful.add(node)
+            path.append(node)
+    for node in list(cotangents):
+        if node in ends:
+            cotangents[node] = _own(cotangents[node])
+        elif node not in useful:
+            del cotangents[node]
+    follow_device = backends.use_device_of
+    summed = set()
+    while path:
+        node = path.pop()
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if follow_device is not None:
+            follow_device(g.data if record else g)
+        if node.hooks is not None:
+            g = _run_hooks(node, g)
+        kept: Any = node.op.wrap(node) if record else node.kept
+        for parent, rule, args in zip(node.parents, node.op.vjps, kept):
+            if parent not in useful:
+                continue
+            c = rule(g, *args)
+            if c.shape != parent.shape:
+                c = sum_to(c, parent.shape)
+            if c.dtype is not parent.dtype:
+                c = cast(c, parent.dtype)
+            before = cotangents.get(parent)
+            if before is None:
+                if parent in ends and (record or c is g or c.base is not None):
+                    c = _own(c)
+                cotangents[parent] = c
+            elif record or parent not in summed:
+                cotangents[parent] = before + c
+                summed.add(parent)
+            else:
+                before += c
+                cotangents[parent] = before
+        if release:
+            node.kept = None
+            node.parents = ()
+    for end in cotangents:
+        if end.hooks is not None:
+            cotangents[end] = _own(_run_hooks(end, cotangents[end]))
+    return cotangents
+
+
+def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[Node, Any]:
+    """Read the tape forwards: from tangents of some nodes to tangents of all that follow.
+
+    Args:
+        order: the nodes of the sweep, oldest first, as `reach` gives them.
+        tangents: node -> tangent of its output, an array (a Tensor if `record`). Extended.
+        record: run the rules on Tensors, so that the sweep is itself on the tape.
+    """
+    follow_device = backends.use_device_of
+    for node in order:
+        if node in tangents or node.op is None:
+            continue
+        total = None
+        kept: Any = node.op.wrap(node) if record else node.kept
+        for parent, rule, args in zip(node.parents, node.op.jvps, kept):
+            t = tangents.get(parent)
+            if t is not None:
+                if follow_device is not None:
+                    follow_device(t.data if record else t)
+                d = rule(t, *args)
+                total = d if total is None else total + d
+        if total is not None:
+            if total.shape != node.shape:
+                total = broadcast_to(total, node.shape)
+            if total.dtype is not node.dtype:
+                total = cast(total, node.dtype)
+            tangents[node] = total
+    return tangents
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """A tangent or cotangent in the dtype of the value it belongs to."""
+    if x.dtype.kind == "c" and dtype.kind != "c":
+        x = real(x)
+    return x if x.dtype == dtype else astype(x, dtype)
+
+
+def conjugate(x: Any) -> Any:
+    """From the plain convention to steepest ascent, and back."""
+    return conj(x) if x.dtype.kind == "c" else x
+
+
+def _own(c: Any) -> Any:
+    if type(c) is Tensor:
+        return Tensor(c.data.copy(), c.node)
+    return c.copy()
+
+
+def _run_hooks(node: Node, g: Any) -> Any:
+    for hook in node.hooks or ():
+        changed = hook(conjugate(as_tensor(g)))
+        if changed is None:
+            continue
+        if not isinstance(changed, Tensor) or changed.shape != node.shape:
+            raise ValueError(
+                f"a hook must return None or a Tensor of shape {node.shape}, "
+                f"got {getattr(changed, 'shape', type(changed).__name__)}"
+            )
+        changed = cast(conjugate(changed), node.dtype)
+        g = changed if type(g) is Tensor else changed.data
+    return g
+
+
+def as_tensor(x: Any) -> Tensor:
+    """A Tensor as it is; one around a raw array or array scalar, off the tape."""
+    if type(x) is Tensor:
+        return x
+    backend = backends.backend_of(x)
+    if type(x) is not backend.array_type:
+        x = backend.asarray(x, None, backend.device_of(x), None)
+    return Tensor(x, None)
+
+
+def fit(value: Any, like: Tensor, name: str) -> Tensor:
+    """`value` as a tangent or cotangent of `like`: a Tensor of its shape, dtype and device.
+
+    Raises:
+        ValueError: if shape or device differ; TypeError: if `value` is no array or number.
+    """
+    if backends.find_backend(type(value)) is None and not isinstance(value, Tensor):
+        value = asarray(value, device=like.device)
+    value = as_tensor(value)
+    if value.shape != like.shape:
+        raise ValueError(f"{name} has shape {value.shape} where {like.shape} is needed")
+    if value.device != like.device:
+        raise ValueError(
+            f"{name} is on {value.device} where {like.device} is needed; move it with .to(device)"
+        )
+    return cast(value, like.dtype)
+
+
+def seed(root: Tensor, gradient: Any, name: str) -> Tensor:
+    """The cotangent that starts a sweep at `root`: `gradient`, or one for a scalar.
+
+    Raises:
+        ValueError: if `root` is no scalar and no gradient is given; otherwise as `fit`.
+    """
+    if gradient is not None:
+        return conjugate(fit(gradient, root, f"{name}: the gradient"))
+    if root.size != 1:
+        raise ValueError(
+            f"{name}: only a scalar has an implied gradient, this result has shape {root.shape}; "
+            "give one of that shape, or reduce the result first"
+        )
+    return ones_like(root)
+
+
+def backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Add the gradient of this tensor to `.grad` of every leaf it depends on.
+
+    Args:
+        gradient: cotangent of this tensor, of its shape and on its device; may be left out for a
+            tensor with one element, and is one then.
+        retain_graph: keep the tape for another sweep; by default only with `create_graph`.
+        create_graph: record the sweep itself, so that the gradients can be differentiated.
+
+    Raises:
+        RuntimeError: if this tensor does not require a gradient, if its tape was released by an
+            earlier sweep, or if an array kept on it was changed in place.
+        ValueError, TypeError: for a gradient that is missing or does not fit.
+        Nothing has been changed when one of these is raised.
+    """
+    if self.node is None:
+        raise RuntimeError(
+            "backward: this tensor does not require a gradient, nor does anything it was computed "
+            "from; set requires_grad=True on an input (or leave the no_grad block)"
+        )
+    order, _ = reach((self.node,))
+    g = seed(self, gradient, "backward")
+    leaves = {node for node in order if node.op is None}
+    retain = create_graph if retain_graph is None else retain_graph
+    with enable_grad() if create_graph else no_grad():
+        found = pull(
+            order,
+            leaves,
+            {self.node: g if create_graph else g.data},
+            record=create_graph,
+            release=not retain,
+        )
+        for leaf, c in found.items():
+            assert isinstance(leaf, Leaf)
+            c = conjugate(as_tensor(c))
+            # fresh, not in place: the user may hold what .grad was before
+            leaf.grad = c if leaf.grad is None else leaf.grad + c
+
+
+Tensor.backward = backward  # type: ignore[method-assign]

@@ -1,0 +1,169 @@
+"""The tape: a chain of numbered nodes.
+
+Every recorded operation makes a `Node` with a serial number, edges to its parents only, and what
+its rules keep. Creation order is a topological order, so the sweeps (`sweeps.py`) sort the nodes
+they reach by serial and never recurse. Nodes never point at Tensors: a dropped result frees its
+whole tape by reference count.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any
+
+from . import backends
+from .tensor import Tensor
+
+_next_serial = itertools.count(1).__next__
+_by_serial = attrgetter("serial")
+_recording: ContextVar[bool] = ContextVar("gpugrad_recording", default=True)
+recording = _recording.get
+
+
+class Node:
+    """One operation on the tape.
+
+    Attributes:
+        serial: position on the tape; a node is younger than all its parents.
+        op: the `Op` with the derivative rules; None for a leaf.
+        parents: one node per array argument, None where no gradient is needed.
+        kept: per argument, what its rules are given besides the tangent; None once released.
+        shape, dtype: of the output.
+        hooks: functions applied to the cotangent of the output, or None.
+    """
+
+    __slots__ = ("dtype", "hooks", "kept", "op", "parents", "serial", "shape")
+
+    def __init__(self, op: Any, parents: tuple, kept: tuple | None, shape: tuple, dtype: Any):
+        self.serial = _next_serial()
+        self.op = op
+        self.parents = parents
+        self.kept = kept
+        self.shape = shape
+        self.dtype = dtype
+        self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
+
+
+class Leaf(Node):
+    """The node of a tensor that the user asked a gradient of; it holds the gradient."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self, shape: tuple, dtype: Any) -> None:
+        super().__init__(None, (), (), shape, dtype)
+        self.grad: Tensor | None = None
+
+
+class _Recording(ContextDecorator):
+    """Switches recording inside a block or a decorated function; may be nested."""
+
+    _value: bool
+
+    def __init__(self) -> None:
+        self._tokens: list[Any] = []
+
+    def _recreate_cm(self) -> _Recording:
+        return type(self)()
+
+    def __enter__(self) -> None:
+        self._tokens.append(_recording.set(self._value))
+
+    def __exit__(self, *exc: object) -> None:
+        _recording.reset(self._tokens.pop())
+
+
+class no_grad(_Recording):
+    """Nothing is recorded inside: `with no_grad(): ...`, or `@no_grad()` on a function."""
+
+    _value = False
+
+
+class enable_grad(_Recording):
+    """Operations are recorded inside, also within a `no_grad` block."""
+
+    _value = True
+
+
+def now() -> int:
+    """A serial number: everything recorded later has a larger one."""
+    return _next_serial()
+
+
+# ---- in-place safety: which buffers were changed through a Tensor, and when
+
+_changed: dict[int, tuple[Any, int]] = {}  # id(owner) -> (weak reference to it, serial)
+_last_change = 0
+
+
+def mark_changed(array: Any) -> None:
+    """Note that the buffer of `array` was written: a sweep over older nodes that kept it raises."""
+    global _last_change
+    owner = backends.backend_of(array).owner(array)
+    key = id(owner)
+    _last_change = _next_serial()
+    known = _changed.get(key)
+    _changed[key] = (known[0] if known else _watch(owner, key), _last_change)
+
+
+def _watch(owner: Any, key: int) -> Any:
+    try:
+        return weakref.ref(owner, lambda _: _changed.pop(key, None))
+    except TypeError:  # such as a bytearray: kept alive, so that its id stays its own
+        return owner
+
+
+def _check_unchanged(order: list[Node]) -> None:
+    for node in order:
+        if node.serial > _last_change:
+            return
+        for array in _arrays_in(node.kept):
+            _, when = _changed.get(id(backends.backend_of(array).owner(array)), (None, 0))
+            if when > node.serial:
+                raise RuntimeError(
+                    f"{node.op.name}: an array of shape {array.shape} that it kept for the "
+                    "derivative has been changed in place since; change a copy instead, or take "
+                    "the derivative first"
+                )
+
+
+def _arrays_in(kept: Any) -> Iterable[Any]:
+    for item in kept or ():
+        if type(item) is tuple:
+            yield from _arrays_in(item)
+        elif backends.find_backend(type(item)) is not None:
+            yield item
+
+
+def reach(roots: Iterable[Node], start: int = 0) -> tuple[list[Node], bool]:
+    """The nodes that `roots` depend on, oldest first, and whether they lean on older ones.
+
+    Nodes with a serial up to `start` are not entered: they belong to somebody else's tape.
+
+    Raises:
+        RuntimeError: if a part of the tape has been released, or an array it kept was changed.
+    """
+    found = set(roots)
+    order = [node for node in found if node.serial > start]
+    leans = len(order) < len(found)
+    for node in order:  # grows while it is walked
+        if node.kept is None:
+            raise RuntimeError(
+                f"{node.op.name}: this part of the tape was released by an earlier backward(); "
+                "pass retain_graph=True to the earlier call to sweep it twice"
+            )
+        for parent in node.parents:
+            if parent is not None and parent not in found:
+                found.add(parent)
+                if parent.serial > start:
+                    order.append(parent)
+                else:
+                    leans = True
+    order.sort(key=_by_serial)
+    if order and order[0].serial < _last_change:
+        _check_unchanged(order)
+    return order, leans

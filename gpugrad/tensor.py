@@ -1,0 +1,240 @@
+"""Tensor: an array and its place on the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backends
+
+if TYPE_CHECKING:
+    from .tape import Node
+
+
+class Tensor:
+    """A NumPy or CuPy array that knows how it was computed.
+
+    Made by `gpugrad.asarray` and by the functions of gpugrad, not by its constructor. The
+    operators are those of the array API standard.
+    """
+
+    __slots__ = ("__weakref__", "data", "node")
+
+    data: Any
+    node: Node | None
+
+    # NumPy arrays and scalars on the left of an operator leave it to the Tensor.
+    __array_ufunc__ = None
+
+    def __init__(self, data: Any, node: Node | None) -> None:
+        self.data = data
+        self.node = node
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements, a `numpy.dtype` on every device."""
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.data.size
+
+    @property
+    def device(self) -> backends.Device:
+        """Where the data live."""
+        return backends.device_of(self.data)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __repr__(self) -> str:
+        flag = ", requires_grad=True" if self.node is not None else ""
+        body = np.array2string(self._to_host(), separator=", ", prefix="Tensor(")
+        return f"Tensor({body}, dtype={self.dtype}, device={str(self.device)!r}{flag})"
+
+    __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # given to the class by `ops` and `sweeps`, which are built on it
+
+        def _unary(self) -> Tensor: ...
+        def _binary(self, other: Any, /) -> Tensor: ...
+        def _reduce(self, axis: Any = None, **options: Any) -> Tensor: ...
+
+        __neg__ = __pos__ = __abs__ = __invert__ = copy = _unary
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _binary
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _binary
+        __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _binary
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _binary
+        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = _binary
+        __eq__ = __ne__ = _binary  # type: ignore[assignment]
+        sum = mean = prod = max = min = var = std = all = any = argmax = argmin = _reduce
+
+        def __setitem__(self, key: Any, value: Any) -> None: ...
+        def astype(self, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor: ...
+        def reshape(self, *shape: Any) -> Tensor: ...
+        def to(self, target: Any) -> Tensor: ...
+        def to_device(self, device: str | backends.Device, /) -> Tensor: ...
+        def backward(
+            self,
+            gradient: Any = None,
+            retain_graph: bool | None = None,
+            create_graph: bool = False,
+        ) -> None: ...
+        @property
+        def T(self) -> Tensor: ...
+        @property
+        def mT(self) -> Tensor: ...
+        @property
+        def real(self) -> Tensor: ...
+        @property
+        def imag(self) -> Tensor: ...
+
+    # ---- its place on the tape
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded."""
+        return self.node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by the user and not by a recorded operation."""
+        return self.node is None or self.node.op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has gathered on this leaf, of its shape and dtype."""
+        return getattr(self.node, "grad", None)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not (self.is_leaf and self.node is not None):
+            raise RuntimeError("only a leaf that requires a gradient holds one")
+        if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
+            raise ValueError(
+                f"grad must have shape {self.shape} and dtype {self.dtype}, "
+                f"got {value.shape} and {value.dtype}"
+            )
+        self.node.grad = value  # type: ignore[attr-defined]
+
+    def detach(self) -> Tensor:
+        """The same data off the tape: no copy, no gradient."""
+        return Tensor(self.data, None)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(gradient)` whenever a sweep has the whole gradient of this tensor.
+
+        What the hook returns, if not None, takes the gradient's place.
+
+        Returns:
+            A function that takes the hook away again.
+
+        Raises:
+            RuntimeError: if this tensor does not require a gradient.
+        """
+        if self.node is None:
+            raise RuntimeError("register_hook: this tensor does not require a gradient")
+        if self.node.hooks is None:
+            self.node.hooks = []
+        hooks = self.node.hooks
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    # ---- leaving the library
+
+    def get(self) -> np.ndarray:
+        """The data as a NumPy array (waits for the device); a copy, also on the CPU."""
+        return np.array(self._to_host())
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array; on the CPU it shares memory.
+
+        Raises:
+            RuntimeError: if this tensor requires a gradient, which would be lost.
+        """
+        self._refuse_loss("numpy()")
+        return self._to_host()
+
+    def item(self) -> Any:
+        """The one element as a Python number; waits for the device.
+
+        Raises:
+            ValueError: if there is not exactly one element.
+        """
+        if self.size != 1:
+            raise ValueError(f"item: needs exactly one element, the shape is {self.shape}")
+        return self._to_host().item()
+
+    def _to_host(self) -> np.ndarray:
+        return backends.backend_of(self.data).to_host(self.data)
+
+    def _refuse_loss(self, what: str) -> None:
+        if self.node is not None:
+            raise RuntimeError(
+                f"{what} of a tensor that requires a gradient would lose it: use .detach() first"
+            )
+
+    def _scalar(self, kind: str) -> Any:
+        if self.ndim != 0:
+            raise TypeError(f"{kind}() needs a 0-d tensor, the shape is {self.shape}")
+        return self._to_host().item()
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("complex"))
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor is an index, the dtype is {self.dtype}")
+        return int(self._scalar("index"))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"the truth value of a tensor of shape {self.shape} is ambiguous: "
+                "use gpugrad.any or gpugrad.all"
+            )
+        return bool(self._to_host().item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._refuse_loss("numpy.asarray")
+        if self.device.kind != "cpu":
+            raise RuntimeError(
+                f"numpy.asarray of a tensor on {self.device} would copy in silence: use .get()"
+            )
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self._refuse_loss("__dlpack__")
+        return self.data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()

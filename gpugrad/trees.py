@@ -1,0 +1,41 @@
+"""Nested lists, tuples and dicts of arrays, taken apart and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """The leaves of `tree` in order, and a function that puts other leaves in their places.
+
+    Lists, tuples (named ones too) and dicts are branches; anything else is a leaf.
+    """
+    leaves: list[Any] = []
+    rebuild = _walk(tree, leaves)
+
+    def unflatten(new: list[Any]) -> Any:
+        if len(new) != len(leaves):
+            raise ValueError(f"the structure has {len(leaves)} leaves, got {len(new)}")
+        return rebuild(iter(new))
+
+    return leaves, unflatten
+
+
+def _walk(tree: Any, leaves: list[Any]) -> Callable[[Any], Any]:
+    if isinstance(tree, dict):
+        parts = {key: _walk(value, leaves) for key, value in tree.items()}
+        kind = type(tree)
+        return lambda new: kind((key, part(new)) for key, part in parts.items())
+    if isinstance(tree, (list, tuple)):
+        branches = [_walk(value, leaves) for value in tree]
+        make = getattr(type(tree), "_make", type(tree))
+        return lambda new: make([part(new) for part in branches])
+    leaves.append(tree)
+    return next
+
+
+def map_tree(f: Callable[[Any], Any], tree: Any) -> Any:
+    """`tree` with `f` applied to every leaf."""
+    leaves, unflatten = flatten(tree)
+    return unflatten([f(leaf) for leaf in leaves])

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from itertools import repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,16 +27,50 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NUMBERS = frozenset({int, float, complex, bool})
 
 
-class Op:
-    """The derivatives of one operation.
+class Argument:
+    """What the tape must know of one array argument of an operation.
 
     Attributes:
-        name: the public name.
-        vjps, jvps: per array argument the rule for one sweep; None where there is none.
-        select: per array argument, a function (*arrays, *options, out) -> what both rules get.
+        names: what is kept, by name.
+        select: a function (*arrays, *options, out) -> kept: the value itself if it is one, else
+            a tuple.
+        vjp, jvp: the rules, functions of (t, kept); None where there is no derivative.
     """
 
-    __slots__ = ("_arrays", "_names", "_wrapped", "jvps", "name", "select", "vjps")
+    __slots__ = ("index", "jvp", "names", "select", "vjp")
+
+    def __init__(
+        self,
+        op: str,
+        index: int,
+        arrays: tuple[str, ...],
+        options: tuple[str, ...],
+        vjp: Rule | None,
+        jvp: Rule | None,
+    ) -> None:
+        known = (*arrays, *options, "out")
+        self.index = index
+        self.names = list(dict.fromkeys(_names_of(vjp) + _names_of(jvp)))
+        if unknown := set(self.names) - {*known, "shape"}:
+            raise TypeError(f"{op}: a rule asks for {unknown}, there are {known} and shape")
+        values = [f"{arrays[index]}.shape" if n == "shape" else n for n in self.names]
+        kept = values[0] if len(values) == 1 else f"({', '.join(values)})"
+        # plain code, compiled once: it runs on every recorded call
+        self.select = eval(f"lambda {', '.join(known)}: {kept}")
+        self.vjp = _of_kept(vjp, self.names)
+        self.jvp = _of_kept(jvp, self.names)
+
+    def map(self, f: Callable[[str, Any], Any], kept: Any) -> Any:
+        """`kept` with `f(name, value)` in place of each value."""
+        if len(self.names) == 1:
+            return f(self.names[0], kept)
+        return tuple(map(f, self.names, kept))
+
+
+class Op:
+    """An operation with derivatives: its public name and its array arguments."""
+
+    __slots__ = ("_array_names", "arguments", "name")
 
     def __init__(
         self,
@@ -48,54 +81,72 @@ class Op:
         jvps: Iterable[Rule | None],
     ) -> None:
         self.name = name
-        self._arrays = arrays
-        rows = [
-            _select_and_rules(name, i, arrays, options, vjp, jvp)
+        self._array_names = arrays
+        self.arguments = [
+            Argument(name, i, arrays, options, vjp, jvp)
             for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
         ]
-        self._names = [row[0] for row in rows]
-        self.select = [row[1] for row in rows]
-        self.vjps: Iterable[Rule | None] = tuple(row[2] for row in rows)
-        self.jvps: Iterable[Rule | None] = tuple(row[3] for row in rows)
+
+    def node(self, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Node:
+        """The node of a call: an edge to every argument that requires a gradient."""
+        edges = []
+        for node, argument in zip(nodes, self.arguments):
+            if node is not None:
+                if argument.vjp is None:
+                    raise NotImplementedError(
+                        f"{self.name}: no derivative with respect to argument {argument.index} "
+                        "is known; use .detach() on it if none is wanted"
+                    )
+                edges.append((node, argument, argument.select(*arrays, *options, out)))
+        return Node(self, tuple(edges), out.shape, out.dtype)
 
     def wrap(self, node: Node) -> tuple:
-        """What `node` kept, with its arrays as Tensors on the tape again.
+        """The edges of `node` with what they keep as Tensors on the tape again.
 
         An input is wrapped with its own node; the output with `node`.
         """
-        nodes = dict(zip(self._arrays, node.parents, strict=True), out=node)
-        return tuple(
-            kept
-            and tuple(
-                Tensor(value, nodes[name]) if name in nodes and _is_array(value) else value
-                for name, value in zip(names, kept, strict=True)
-            )
-            for names, kept in zip(self._names, node.kept or (), strict=True)
-        )
+        nodes: dict[str, Node | None] = dict.fromkeys(self._array_names)
+        nodes["out"] = node
+        for parent, argument, _ in node.edges:
+            nodes[self._array_names[argument.index]] = parent
+
+        def wrapped(name: str, value: Any) -> Any:
+            return Tensor(value, nodes[name]) if name in nodes and _is_array(value) else value
+
+        return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
 
 
 class ManyOp(Op):
-    """The derivatives of an operation on a list of arrays: one rule for every item.
+    """An operation on a list of arrays: one pair of rules serves every item.
 
-    Its rules may name `index` (which item), `arrays` (all of them), `shapes`, `out` and options.
+    The rules name `index` (which item) first, and may name `arrays` (all of them), `shapes`, `out`
+    and options.
     """
 
     __slots__ = ()
 
     def __init__(self, name: str, options: tuple[str, ...], vjp: Rule, jvp: Rule) -> None:
         super().__init__(name, ("index", "arrays", "shapes"), options, (vjp,), (jvp,))
-        self.vjps = repeat(*self.vjps)
-        self.jvps = repeat(*self.jvps)
+
+    def node(self, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Node:
+        (argument,) = self.arguments
+        shapes = [x.shape for x in arrays]
+        edges = tuple(
+            (node, argument, argument.select(i, arrays, shapes, *options, out))
+            for i, node in enumerate(nodes)
+            if node is not None
+        )
+        return Node(self, edges, out.shape, out.dtype)
 
     def wrap(self, node: Node) -> tuple:
-        def wrap_one(name: str, value: Any) -> Any:
+        parents = {kept[0]: parent for parent, _, kept in node.edges}
+
+        def wrapped(name: str, value: Any) -> Any:
             if name == "arrays":
-                return tuple(map(Tensor, value, node.parents))
+                return tuple(Tensor(x, parents.get(i)) for i, x in enumerate(value))
             return Tensor(value, node) if name == "out" else value
 
-        return tuple(
-            kept and tuple(map(wrap_one, self._names[0], kept)) for kept in node.kept or ()
-        )
+        return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
 
 
 def _is_array(value: Any) -> bool:
@@ -106,30 +157,13 @@ def _names_of(rule: Rule | None) -> list[str]:
     return list(inspect.signature(rule).parameters)[1:] if rule else []
 
 
-def _select_and_rules(
-    name: str,
-    index: int,
-    arrays: tuple[str, ...],
-    options: tuple[str, ...],
-    vjp: Rule | None,
-    jvp: Rule | None,
-) -> tuple[list[str], Callable[..., tuple], Rule | None, Rule | None]:
-    known = (*arrays, *options, "out")
-    names = list(dict.fromkeys(_names_of(vjp) + _names_of(jvp)))
-    if unknown := set(names) - {*known, "shape"}:
-        raise TypeError(f"{name}: a rule asks for {sorted(unknown)}, there are {known} and shape")
-    values = [f"{arrays[index]}.shape" if n == "shape" else n for n in names]
-    # plain code, compiled once: this runs on every recorded call
-    select = eval(f"lambda {', '.join(known)}: ({''.join(v + ', ' for v in values)})")
-    return names, select, _with_names(vjp, names), _with_names(jvp, names)
-
-
-def _with_names(rule: Rule | None, names: list[str]) -> Rule | None:
-    """`rule` as a function of (t, *names), most often itself."""
+def _of_kept(rule: Rule | None, names: list[str]) -> Rule | None:
+    """`rule` as a function of (t, kept), where kept has what `names` say."""
     own = _names_of(rule)
-    if rule is None or own == names:
+    if rule is None or len(own) == len(names) == 1:
         return rule
-    return eval(f"lambda t, {', '.join(names)}: rule(t, {', '.join(own)})", {"rule": rule})
+    given = ["kept" if len(names) == 1 else f"kept[{names.index(n)}]" for n in own]
+    return eval(f"lambda t, kept: rule({', '.join(['t', *given])})", {"rule": rule})
 
 
 # ---- array functions
@@ -177,16 +211,48 @@ def raw(x: Any) -> Any:
 # ---- from a call to a node
 
 
-def _record(op: Op, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Tensor:
-    kept = []
-    for node, select, rule in zip(nodes, op.select, op.vjps):
-        if node is not None and rule is None:
-            raise NotImplementedError(
-                f"{op.name}: no derivative with respect to this argument is known; "
-                "use .detach() on it if none is wanted"
-            )
-        kept.append(None if node is None else select(*arrays, *options, out))
-    return Tensor(out, Node(op, nodes, tuple(kept), out.shape, out.dtype))
+def _apply(
+    name: str,
+    op: Op | None,
+    function: Callable[..., Any],
+    operands: tuple,
+    kwargs: dict[str, Any],
+    bind: Callable[..., tuple],
+    args: tuple = (),
+) -> Any:
+    """Call `function` on raw arrays; if one of the operands is a Tensor, so is the result."""
+    arrays, nodes = _unwrap(name, operands)
+    if nodes is None:
+        return function(*arrays, *args, **kwargs)
+    try:
+        out = function(*arrays, *args, **kwargs)
+    except (TypeError, ValueError, IndexError) as error:
+        raise refusal(name, operands, error) from None
+    out = _as_array(out)
+    if op is None or not any(nodes) or not recording():
+        return Tensor(out, None)
+    return Tensor(out, op.node(arrays, nodes, bind(*args, **kwargs), out))
+
+
+def _unwrap(name: str, operands: Iterable[Any]) -> tuple[tuple, tuple | None]:
+    """The raw arrays of `operands` and their nodes; nodes None if there is no Tensor at all."""
+    arrays: list[Any] = []
+    nodes: list[Node | None] = []
+    any_tensor = False
+    for x in operands:
+        if type(x) is Tensor:
+            any_tensor = True
+            arrays.append(x.data)
+            nodes.append(x.node)
+        else:
+            _check_operand(name, x)
+            arrays.append(x)
+            nodes.append(None)
+    return tuple(arrays), tuple(nodes) if any_tensor else None
+
+
+def _as_array(out: Any) -> Any:
+    return np.asarray(out) if isinstance(out, np.generic) else out
 
 
 def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
@@ -254,7 +320,8 @@ def elementwise(
 
 
 def _unary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
-    (select,) = op.select
+    (argument,) = op.arguments
+    select = argument.select
 
     def call(x: Any, /) -> Any:
         if type(x) is not Tensor:
@@ -269,15 +336,16 @@ def _unary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         node = x.node
         if node is None or not differentiable or not recording():
             return Tensor(out, None)
-        return Tensor(out, Node(op, (node,), (select(array, out),), out.shape, out.dtype))
+        edges = ((node, argument, select(array, out)),)
+        return Tensor(out, Node(op, edges, out.shape, out.dtype))
 
     return call
 
 
 def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
-    select_a, select_b = op.select
-    rule_a, rule_b = op.vjps
-    whole = rule_a is not None and rule_b is not None
+    argument_a, argument_b = op.arguments
+    select_a, select_b = argument_a.select, argument_b.select
+    whole = all(argument.vjp for argument in op.arguments)
 
     def call(a: Any, b: Any, /) -> Any:
         if type(a) is Tensor:
@@ -303,32 +371,31 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         if (m is None and n is None) or not differentiable or not recording():
             return Tensor(out, None)
         if not whole:
-            return _record(op, (x, y), (m, n), (), out)
-        kept = (
-            None if m is None else select_a(x, y, out),
-            None if n is None else select_b(x, y, out),
-        )
-        return Tensor(out, Node(op, (m, n), kept, out.shape, out.dtype))
+            return Tensor(out, op.node((x, y), (m, n), (), out))
+        if n is None:
+            edges: tuple = ((m, argument_a, select_a(x, y, out)),)
+        elif m is None:
+            edges = ((n, argument_b, select_b(x, y, out)),)
+        else:
+            edges = (
+                (m, argument_a, select_a(x, y, out)),
+                (n, argument_b, select_b(x, y, out)),
+            )
+        return Tensor(out, Node(op, edges, out.shape, out.dtype))
 
     return call
 
 
 def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
+    count = len(op.arguments)
+
+    def function(*arrays: Any) -> Any:
+        return functions[next(type(x) for x in arrays if type(x) not in _NUMBERS)](*arrays)
+
     def call(*operands: Any) -> Any:
-        if len(operands) != len(op.select):
-            raise TypeError(f"{op.name}: needs {len(op.select)} arguments, got {len(operands)}")
-        arrays, nodes = _unwrap(op.name, operands)
-        library = next((type(x) for x in arrays if type(x) not in _NUMBERS), float)
-        if nodes is None:
-            return functions[library](*arrays)
-        try:
-            out = functions[library](*arrays)
-        except (TypeError, ValueError) as error:
-            raise refusal(op.name, operands, error) from None
-        out = _as_array(out)
-        if not any(nodes) or not differentiable or not recording():
-            return Tensor(out, None)
-        return _record(op, arrays, nodes, (), out)
+        if len(operands) != count:
+            raise TypeError(f"{op.name}: needs {count} arguments, got {len(operands)}")
+        return _apply(op.name, op if differentiable else None, function, operands, {}, tuple)
 
     return call
 
@@ -399,33 +466,19 @@ def constant(f: F) -> F:
 
 
 def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
-    """Declare an operation on a list of arrays, its first argument."""
+    """Declare an operation on a list of arrays, its first argument; options by keyword only."""
 
     def declare(f: F) -> F:
         _, options = _parameters(f)
         op = ManyOp(f.__name__, options, vjp, jvp)
         bind = _binder(f)
 
+        def function(*arrays: Any, **kwargs: Any) -> Any:
+            return f(arrays, **kwargs)
+
         @functools.wraps(f)
-        def call(operands: Any, /, *args: Any, **kwargs: Any) -> Any:
-            operands = tuple(operands)
-            arrays, nodes = _unwrap(op.name, operands)
-            if nodes is None:
-                return f(arrays, *args, **kwargs)
-            try:
-                out = f(arrays, *args, **kwargs)
-            except (TypeError, ValueError, IndexError) as error:
-                raise refusal(op.name, operands, error) from None
-            out = _as_array(out)
-            if not any(nodes) or not recording():
-                return Tensor(out, None)
-            values = bind(*args, **kwargs)
-            shapes = [x.shape for x in arrays]
-            kept = tuple(
-                None if node is None else op.select[0](i, arrays, shapes, *values, out)
-                for i, node in enumerate(nodes)
-            )
-            return Tensor(out, Node(op, nodes, kept, out.shape, out.dtype))
+        def call(operands: Any, /, **kwargs: Any) -> Any:
+            return _apply(op.name, op, function, tuple(operands), kwargs, bind)
 
         call.op = op  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
@@ -436,50 +489,34 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
 def _function(f: F, make: Callable[[Any], Op | None]) -> F:
     bind = _binder(f)
     name = f.__name__
+    count = len(_parameters(f)[0])
 
-    if len(_parameters(f)[0]) == 1:
-
-        @functools.wraps(f)
-        def call(x: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if type(x) is not Tensor:
-                return f(x, *args, **kwargs)
-            array = x.data
-            try:
-                out = f(array, *args, **kwargs)
-            except (TypeError, ValueError, IndexError) as error:
-                raise refusal(name, (x,), error) from None
-            if type(out) is not type(array):
-                out = _as_array(out)
-            node = x.node
-            if node is None or op is None or not recording():
-                return Tensor(out, None)
-            return _record(op, (array,), (node,), bind(*args, **kwargs), out)
-
-    else:
-        count = len(_parameters(f)[0])
-
-        @functools.wraps(f)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            operands, args = args[:count], args[count:]
-            arrays, nodes = _unwrap(name, operands)
-            if nodes is None:
-                return f(*arrays, *args, **kwargs)
-            try:
-                out = f(*arrays, *args, **kwargs)
-            except (TypeError, ValueError, IndexError) as error:
-                raise refusal(name, operands, error) from None
+    @functools.wraps(f)
+    def call_one(x: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if type(x) is not Tensor:
+            return f(x, *args, **kwargs)
+        array = x.data
+        try:
+            out = f(array, *args, **kwargs)
+        except (TypeError, ValueError, IndexError) as error:
+            raise refusal(name, (x,), error) from None
+        if type(out) is not type(array):
             out = _as_array(out)
-            if op is None or not any(nodes) or not recording():
-                return Tensor(out, None)
-            return _record(op, arrays, nodes, bind(*args, **kwargs), out)
+        node = x.node
+        if node is None or op is None or not recording():
+            return Tensor(out, None)
+        (argument,) = op.arguments
+        edges = ((node, argument, argument.select(array, *bind(*args, **kwargs), out)),)
+        return Tensor(out, Node(op, edges, out.shape, out.dtype))
 
+    @functools.wraps(f)
+    def call_more(*args: Any, **kwargs: Any) -> Any:
+        return _apply(name, op, f, args[:count], kwargs, bind, args[count:])
+
+    call = call_one if count == 1 else call_more
     op = make(call)
     call.op = op  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
-
-
-def _as_array(out: Any) -> Any:
-    return np.asarray(out) if isinstance(out, np.generic) else out
 
 
 def _parameters(f: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -524,20 +561,3 @@ def _spread(t: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
 
 def _gather(t: Any, axis: Any, keepdims: bool) -> Any:
     return t.sum(axis=axis, keepdims=keepdims)
-
-
-def _unwrap(name: str, operands: Iterable[Any]) -> tuple[tuple, tuple | None]:
-    """The raw arrays of `operands` and their nodes; nodes None if there is no Tensor at all."""
-    arrays: list[Any] = []
-    nodes: list[Node | None] = []
-    any_tensor = False
-    for x in operands:
-        if type(x) is Tensor:
-            any_tensor = True
-            arrays.append(x.data)
-            nodes.append(x.node)
-        else:
-            _check_operand(name, x)
-            arrays.append(x)
-            nodes.append(None)
-    return tuple(arrays), tuple(nodes) if any_tensor else None

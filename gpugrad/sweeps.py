@@ -11,65 +11,68 @@ from collections.abc import Collection
 from typing import Any
 
 from . import backends
-from .ops.creation import asarray, ones_like
+from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
 from .ops.manipulation import broadcast_to, sum_to
-from .tape import Leaf, Node, enable_grad, no_grad, reach
+from .rules import raw, xp
+from .tape import Node, enable_grad, no_grad, reach
 from .tensor import Tensor
 
 
+def route(order: list[Node], ends: Collection[Node]) -> tuple[list[Node], set[Node]]:
+    """Of `order`, the nodes between `ends` and what depends on them; and these with `ends`."""
+    useful = set(ends)
+    path = []
+    for node in order:
+        if node not in useful and any(edge[0] in useful for edge in node.edges):
+            useful.add(node)
+            path.append(node)
+    return path, useful
+
+
 def pull(
-    order: list[Node],
-    ends: Collection[Node],
+    path: list[Node],
+    useful: set[Node],
     cotangents: dict[Node, Any],
     *,
     record: bool,
     release: bool,
 ) -> dict[Node, Any]:
-    """Read the tape backwards: from cotangents of results to cotangents of `ends`.
+    """Read the tape backwards: from cotangents of results to cotangents of the ends of `path`.
 
     The first term of a cotangent is borrowed from the rule that made it, the second makes a fresh
     array, from the third on it is added in place. A rule returns its `t`, a view of it, or a new
     array; so a copy is made only where one of the first two would leave the library.
 
     Args:
-        order: the nodes of the sweep, oldest first, as `reach` gives them.
-        ends: the nodes whose cotangent is wanted; the sweep does not go past them.
-        cotangents: node -> cotangent of its output, an array (a Tensor if `record`). Consumed.
+        path: the nodes to sweep over, oldest first.
+        useful: these and the ends, the nodes whose cotangents are wanted.
+        cotangents: node of `useful` -> cotangent of its output, an array (a Tensor if `record`).
+            Consumed.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
         release: let go of what a node kept as soon as it was used.
 
     Returns:
-        `ends` that were reached -> cotangent, in memory that nobody else holds.
+        The ends that were reached -> cotangent, in memory that nobody else holds.
     """
-    useful = set(ends)
-    path = []
-    for node in order:
-        if node not in useful and not useful.isdisjoint(node.parents):
-            useful.add(node)
-            path.append(node)
-    for node in list(cotangents):
-        if node in ends:
-            cotangents[node] = _own(cotangents[node])
-        elif node not in useful:
-            del cotangents[node]
+    ends = useful.difference(path)
+    for end in ends.intersection(cotangents):
+        cotangents[end] = _own(cotangents[end])
     follow_device = backends.use_device_of
     summed = set()
-    while path:
-        node = path.pop()
+    for node in reversed(path):
         g = cotangents.pop(node, None)
         if g is None:
             continue
         if follow_device is not None:
-            follow_device(g.data if record else g)
+            follow_device(raw(g))
         if node.hooks is not None:
             g = _run_hooks(node, g)
-        kept: Any = node.op.wrap(node) if record else node.kept
-        for parent, rule, args in zip(node.parents, node.op.vjps, kept):
+        for parent, argument, kept in node.op.wrap(node) if record else node.edges:
             if parent not in useful:
                 continue
-            c = rule(g, *args)
+            c = argument.vjp(g, kept)
             if c.shape != parent.shape:
                 c = sum_to(c, parent.shape)
             if c.dtype is not parent.dtype:
@@ -86,8 +89,7 @@ def pull(
                 before += c
                 cotangents[parent] = before
         if release:
-            node.kept = None
-            node.parents = ()
+            node.edges = None
     for end in cotangents:
         if end.hooks is not None:
             cotangents[end] = _own(_run_hooks(end, cotangents[end]))
@@ -107,13 +109,12 @@ def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[
         if node in tangents or node.op is None:
             continue
         total = None
-        kept: Any = node.op.wrap(node) if record else node.kept
-        for parent, rule, args in zip(node.parents, node.op.jvps, kept):
+        for parent, argument, kept in node.op.wrap(node) if record else node.edges:
             t = tangents.get(parent)
             if t is not None:
                 if follow_device is not None:
-                    follow_device(t.data if record else t)
-                d = rule(t, *args)
+                    follow_device(raw(t))
+                d = argument.jvp(t, kept)
                 total = d if total is None else total + d
         if total is not None:
             if total.shape != node.shape:
@@ -198,7 +199,7 @@ def seed(root: Tensor, gradient: Any, name: str) -> Tensor:
             f"{name}: only a scalar has an implied gradient, this result has shape {root.shape}; "
             "give one of that shape, or reduce the result first"
         )
-    return ones_like(root)
+    return Tensor(xp(root.data).ones_like(root.data), None)
 
 
 def backward(
@@ -228,19 +229,18 @@ def backward(
         )
     order, _ = reach((self.node,))
     g = seed(self, gradient, "backward")
-    leaves = {node for node in order if node.op is None}
     retain = create_graph if retain_graph is None else retain_graph
     with enable_grad() if create_graph else no_grad():
         found = pull(
-            order,
-            leaves,
+            [node for node in order if node.op is not None],
+            set(order),
             {self.node: g if create_graph else g.data},
             record=create_graph,
             release=not retain,
         )
+        leaf: Any
         for leaf, c in found.items():
-            assert isinstance(leaf, Leaf)
-            c = conjugate(as_tensor(c))
+            c = as_tensor(conjugate(c))
             # fresh, not in place: the user may hold what .grad was before
             leaf.grad = c if leaf.grad is None else leaf.grad + c
 

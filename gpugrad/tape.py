@@ -31,19 +31,18 @@ class Node:
     Attributes:
         serial: position on the tape; a node is younger than all its parents.
         op: the `Op` with the derivative rules; None for a leaf.
-        parents: one node per array argument, None where no gradient is needed.
-        kept: per argument, what its rules are given besides the tangent; None once released.
+        edges: one per argument that requires a gradient, a tuple (its node, its `Argument` with
+            the rules, what the rules are given besides the tangent); None once released.
         shape, dtype: of the output.
         hooks: functions applied to the cotangent of the output, or None.
     """
 
-    __slots__ = ("dtype", "hooks", "kept", "op", "parents", "serial", "shape")
+    __slots__ = ("dtype", "edges", "hooks", "op", "serial", "shape")
 
-    def __init__(self, op: Any, parents: tuple, kept: tuple | None, shape: tuple, dtype: Any):
+    def __init__(self, op: Any, edges: Any, shape: tuple, dtype: Any) -> None:
         self.serial = _next_serial()
         self.op = op
-        self.parents = parents
-        self.kept = kept
+        self.edges: Any = edges
         self.shape = shape
         self.dtype = dtype
         self.hooks: list[Callable[[Tensor], Tensor | None]] | None = None
@@ -55,7 +54,7 @@ class Leaf(Node):
     __slots__ = ("grad",)
 
     def __init__(self, shape: tuple, dtype: Any) -> None:
-        super().__init__(None, (), (), shape, dtype)
+        super().__init__(None, (), shape, dtype)
         self.grad: Tensor | None = None
 
 
@@ -121,7 +120,7 @@ def _check_unchanged(order: list[Node]) -> None:
     for node in order:
         if node.serial > _last_change:
             return
-        for array in _arrays_in(node.kept):
+        for array in _arrays_in(kept for _, _, kept in node.edges):
             _, when = _changed.get(id(backends.backend_of(array).owner(array)), (None, 0))
             if when > node.serial:
                 raise RuntimeError(
@@ -132,7 +131,7 @@ def _check_unchanged(order: list[Node]) -> None:
 
 
 def _arrays_in(kept: Any) -> Iterable[Any]:
-    for item in kept or ():
+    for item in kept:
         if type(item) is tuple:
             yield from _arrays_in(item)
         elif backends.find_backend(type(item)) is not None:
@@ -151,13 +150,13 @@ def reach(roots: Iterable[Node], start: int = 0) -> tuple[list[Node], bool]:
     order = [node for node in found if node.serial > start]
     leans = len(order) < len(found)
     for node in order:  # grows while it is walked
-        if node.kept is None:
+        if node.edges is None:
             raise RuntimeError(
                 f"{node.op.name}: this part of the tape was released by an earlier backward(); "
                 "pass retain_graph=True to the earlier call to sweep it twice"
             )
-        for parent in node.parents:
-            if parent is not None and parent not in found:
+        for parent, _, _ in node.edges:
+            if parent not in found:
                 found.add(parent)
                 if parent.serial > start:
                     order.append(parent)

@@ -16,7 +16,7 @@ from typing import Any
 from . import backends
 from .ops.creation import _check_inexact, asarray, zeros_like
 from .rules import linear
-from .sweeps import as_tensor, cast, conjugate, fit, pull, push, seed
+from .sweeps import as_tensor, cast, conjugate, fit, pull, push, route, seed
 from .tape import Leaf, Node, enable_grad, no_grad, now, reach, recording
 from .tensor import Tensor
 from .trees import flatten, map_tree
@@ -64,7 +64,7 @@ class _Trace:
         """A result as the caller gets it: off this trace's tape, unless another tape is in it."""
         if not isinstance(x, Tensor) or x.node is None:
             return x
-        if self.outer_recording and x.node.kept is not None and self.reach([x.node])[1]:
+        if self.outer_recording and x.node.edges is not None and self.reach([x.node])[1]:
             return x
         return x.detach()
 
@@ -131,7 +131,9 @@ def _pull(trace: _Trace, outs: list[Tensor], gs: list[Any], name: str) -> list[A
                 g = g if record else g.data
                 before = cotangents.get(x.node)
                 cotangents[x.node] = g if before is None else before + g
-        found = pull(order, set(trace.nodes), cotangents, record=record, release=False)
+        path, useful = route(order, trace.nodes)
+        cotangents = {node: c for node, c in cotangents.items() if node in useful}
+        found = pull(path, useful, cotangents, record=record, release=False)
         results = []
         for x, node in zip(trace.inputs, trace.nodes):
             c = found.get(node)
@@ -163,7 +165,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     seeds = [fit(t, x, "jvp: a tangent") for x, t in zip(trace.inputs, given, strict=True)]
     order, record = trace.reach([x.node for x in outs if x.node is not None], seeds)
     with enable_grad() if record else no_grad():
-        known = {x.node: t if record else t.data for x, t in zip(trace.inputs, seeds, strict=True)}
+        known = {n: t if record else t.data for n, t in zip(trace.nodes, seeds, strict=True)}
         found = push(order, known, record=record)
         results = []
         for x in outs:

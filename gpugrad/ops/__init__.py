@@ -70,16 +70,6 @@ def _to(self: Tensor, target: Any) -> Tensor:
     return dtypes.astype(self, target, copy=False)
 
 
-def _reducer(op: Callable[..., Any]) -> Callable[..., Any]:
-    """As the method of an array: `axis` may be given by position."""
-
-    def method(self: Tensor, axis: Any = None, **options: Any) -> Any:
-        return op(self, axis=axis, **options)
-
-    method.__doc__ = op.__doc__
-    return method
-
-
 _OPERATORS = {
     "add": elementwise.add,
     "sub": elementwise.subtract,
@@ -118,17 +108,17 @@ _METHODS = {
     "astype": dtypes.astype,
     "reshape": _reshape,
     "copy": elementwise.positive,
-    "sum": _reducer(reductions.sum),
-    "mean": _reducer(reductions.mean),
-    "prod": _reducer(reductions.prod),
-    "max": _reducer(reductions.max),
-    "min": _reducer(reductions.min),
-    "var": _reducer(reductions.var),
-    "std": _reducer(reductions.std),
-    "all": _reducer(reductions.all),
-    "any": _reducer(reductions.any),
-    "argmax": _reducer(reductions.argmax),
-    "argmin": _reducer(reductions.argmin),
+    "sum": reductions.sum,
+    "mean": reductions.mean,
+    "prod": reductions.prod,
+    "max": reductions.max,
+    "min": reductions.min,
+    "var": reductions.var,
+    "std": reductions.std,
+    "all": reductions.all,
+    "any": reductions.any,
+    "argmax": reductions.argmax,
+    "argmin": reductions.argmin,
 }
 for _name, _method in _METHODS.items():
     setattr(Tensor, _name, _method)

@@ -28,7 +28,7 @@ def _count(shape: tuple[int, ...], axis: Any) -> int:
 
 
 @linear(lambda t, shape, axis, keepdims: broadcast_to(_spread(t, shape, axis, keepdims), shape))
-def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def sum(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
     """The sum over `axis`; integers and booleans add up in the default integer type.
 
     Args:
@@ -43,7 +43,7 @@ def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = Fals
         _spread(t / _count(shape, axis), shape, axis, keepdims), shape
     )
 )
-def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def mean(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The arithmetic mean over `axis`."""
     return xp(x).mean(x, axis=axis, keepdims=keepdims)
 
@@ -65,7 +65,7 @@ def _centred(x: Any, axis: Any) -> Any:
         ).sum(axis=axis, keepdims=keepdims),
     ),
 )
-def var(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The variance over `axis`: the sum of squared deviations over N - correction."""
     return xp(x).var(x, axis=axis, ddof=correction, keepdims=keepdims)
 
@@ -80,7 +80,7 @@ def _freedom(shape: tuple[int, ...], axis: Any, correction: float) -> float:
         / _nonzero(_spread(out, shape, axis, keepdims) * _freedom(shape, axis, correction))
     )
 )
-def std(x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The standard deviation over `axis`, the square root of `var`; derivative 0 where it is 0."""
     return xp(x).std(x, axis=axis, ddof=correction, keepdims=keepdims)
 
@@ -97,19 +97,19 @@ def _winners(x: Any, out: Any, shape: tuple[int, ...], axis: Any, keepdims: bool
 
 
 @reduction(_winners)
-def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def max(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The largest element over `axis`; NaN if there is one."""
     return xp(x).max(x, axis=axis, keepdims=keepdims)
 
 
 @reduction(_winners)
-def min(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def min(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The smallest element over `axis`; NaN if there is one."""
     return xp(x).min(x, axis=axis, keepdims=keepdims)
 
 
 @reduction(lambda x, axis: _product_of_others(x, axis))
-def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def prod(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product over `axis`; the derivative is right also where factors are zero."""
     return xp(x).prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
@@ -134,7 +134,7 @@ def _logsumexp(x: Any, /, *, axis: Any, keepdims: bool) -> Any:
     return xp(x).logsumexp(x, axis, keepdims)
 
 
-def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are."""
     if isinstance(axis, int):
         return _logsumexp(x, axis=axis, keepdims=keepdims)
@@ -149,31 +149,31 @@ def logsumexp(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @constant
-def all(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def all(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """Whether all elements over `axis` are non-zero."""
     return xp(x).all(x, axis=axis, keepdims=keepdims)
 
 
 @constant
-def any(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def any(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """Whether an element over `axis` is non-zero."""
     return xp(x).any(x, axis=axis, keepdims=keepdims)
 
 
 @constant
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The index of the first largest element along `axis` (None: of the flat array)."""
     return xp(x).argmax(x, axis=axis, keepdims=keepdims)
 
 
 @constant
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """The index of the first smallest element along `axis` (None: of the flat array)."""
     return xp(x).argmin(x, axis=axis, keepdims=keepdims)
 
 
 @constant
-def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+def count_nonzero(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """How many elements over `axis` are not zero."""
     return xp(x).count_nonzero(x, axis=axis, keepdims=keepdims)
 
@@ -208,7 +208,7 @@ def _uncumulate(t: Any, axis: int | None, include_initial: bool) -> Any:
 
 @linear(_uncumulate)
 def cumulative_sum(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    x: Any, /, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False
 ) -> Any:
     """The running sum along `axis`, which may be left out for one axis only.
 
@@ -262,7 +262,7 @@ def _cumulative_prod_jvp(t: Any, x: Any, axis: int | None, include_initial: bool
 
 @general((_cumulative_prod_vjp,), (_cumulative_prod_jvp,))
 def cumulative_prod(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+    x: Any, /, axis: int | None = None, *, dtype: Any = None, include_initial: bool = False
 ) -> Any:
     """The running product along `axis`, which may be left out for one axis only.
 

@@ -436,7 +436,6 @@ def cross_entropy_grad(g: Array, logits: Array, labels: Array) -> Array:
     return out.astype(result, copy=False)
 
 
-@_quiet
 def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: float, momentum: float) -> None:
     """velocity = momentum * velocity + grad; param -= lr * velocity, in place.
 

@@ -64,8 +64,8 @@ class SGD(_Optimizer):
 
     def step(self) -> None:
         for p, velocity in zip(self.params, self._velocities, strict=True):
-            if p.grad is not None:
-                xp(p.data).sgd_step(p.data, velocity, p.grad.data, self.lr, self.momentum)
+            if (g := p.grad) is not None:
+                xp(p.data).sgd_step(p.data, velocity, g.data, self.lr, self.momentum)
                 mark_changed(p.data)
 
 
@@ -98,9 +98,9 @@ class Adam(_Optimizer):
 
     def step(self) -> None:
         for i, (p, (m, v)) in enumerate(zip(self.params, self._moments, strict=True)):
-            if p.grad is not None:
+            if (g := p.grad) is not None:
                 self._steps[i] += 1
                 xp(p.data).adam_step(
-                    p.data, m, v, p.grad.data, self.lr, *self.betas, self.eps, self._steps[i]
+                    p.data, m, v, g.data, self.lr, *self.betas, self.eps, self._steps[i]
                 )
                 mark_changed(p.data)

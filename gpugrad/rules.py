@@ -87,7 +87,7 @@ class Op:
             for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
         ]
 
-    def node(self, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Node:
+    def node(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Node:
         """The node of a call: an edge to every argument that requires a gradient."""
         edges = []
         for node, argument in zip(nodes, self.arguments):
@@ -128,7 +128,7 @@ class ManyOp(Op):
     def __init__(self, name: str, options: tuple[str, ...], vjp: Rule, jvp: Rule) -> None:
         super().__init__(name, ("index", "arrays", "shapes"), options, (vjp,), (jvp,))
 
-    def node(self, arrays: tuple, nodes: tuple, options: tuple, out: Any) -> Node:
+    def node(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Node:
         (argument,) = self.arguments
         shapes = [x.shape for x in arrays]
         edges = tuple(
@@ -220,10 +220,17 @@ def _apply(
     bind: Callable[..., tuple],
     args: tuple = (),
 ) -> Any:
-    """Call `function` on raw arrays; if one of the operands is a Tensor, so is the result."""
-    arrays, nodes = _unwrap(name, operands)
-    if nodes is None:
-        return function(*arrays, *args, **kwargs)
+    """Call `function` on the arrays of `operands`, of which one is a Tensor, as is the result."""
+    arrays = []
+    nodes = []
+    for x in operands:
+        if type(x) is Tensor:
+            arrays.append(x.data)
+            nodes.append(x.node)
+        else:
+            _check_operand(name, x)
+            arrays.append(x)
+            nodes.append(None)
     try:
         out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
@@ -232,23 +239,6 @@ def _apply(
     if op is None or not any(nodes) or not recording():
         return Tensor(out, None)
     return Tensor(out, op.node(arrays, nodes, bind(*args, **kwargs), out))
-
-
-def _unwrap(name: str, operands: Iterable[Any]) -> tuple[tuple, tuple | None]:
-    """The raw arrays of `operands` and their nodes; nodes None if there is no Tensor at all."""
-    arrays: list[Any] = []
-    nodes: list[Node | None] = []
-    any_tensor = False
-    for x in operands:
-        if type(x) is Tensor:
-            any_tensor = True
-            arrays.append(x.data)
-            nodes.append(x.node)
-        else:
-            _check_operand(name, x)
-            arrays.append(x)
-            nodes.append(None)
-    return tuple(arrays), tuple(nodes) if any_tensor else None
 
 
 def _as_array(out: Any) -> Any:
@@ -395,7 +385,11 @@ def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
     def call(*operands: Any) -> Any:
         if len(operands) != count:
             raise TypeError(f"{op.name}: needs {count} arguments, got {len(operands)}")
-        return _apply(op.name, op if differentiable else None, function, operands, {}, tuple)
+        for x in operands:
+            if type(x) is Tensor:
+                recorded = op if differentiable else None
+                return _apply(op.name, recorded, function, operands, {}, tuple)
+        return function(*operands)
 
     return call
 
@@ -478,7 +472,11 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
 
         @functools.wraps(f)
         def call(operands: Any, /, **kwargs: Any) -> Any:
-            return _apply(op.name, op, function, tuple(operands), kwargs, bind)
+            operands = tuple(operands)
+            for x in operands:
+                if type(x) is Tensor:
+                    return _apply(op.name, op, function, operands, kwargs, bind)
+            return f(operands, **kwargs)
 
         call.op = op  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
@@ -511,7 +509,10 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
 
     @functools.wraps(f)
     def call_more(*args: Any, **kwargs: Any) -> Any:
-        return _apply(name, op, f, args[:count], kwargs, bind, args[count:])
+        for x in args[:count]:
+            if type(x) is Tensor:
+                return _apply(name, op, f, args[:count], kwargs, bind, args[count:])
+        return f(*args, **kwargs)
 
     call = call_one if count == 1 else call_more
     op = make(call)

@@ -99,10 +99,17 @@ _changed: dict[int, tuple[Any, int]] = {}  # id(owner) -> (weak reference to it,
 _last_change = 0
 
 
+def _owner(array: Any) -> Any:
+    """The object that owns the memory of `array`: one for all views of a buffer."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
 def mark_changed(array: Any) -> None:
     """Note that the buffer of `array` was written: a sweep over older nodes that kept it raises."""
     global _last_change
-    owner = backends.backend_of(array).owner(array)
+    owner = _owner(array)
     key = id(owner)
     _last_change = _next_serial()
     known = _changed.get(key)
@@ -120,8 +127,10 @@ def _check_unchanged(order: list[Node]) -> None:
     for node in order:
         if node.serial > _last_change:
             return
+        if not node.edges:
+            continue
         for array in _arrays_in(kept for _, _, kept in node.edges):
-            _, when = _changed.get(id(backends.backend_of(array).owner(array)), (None, 0))
+            _, when = _changed.get(id(_owner(array)), (None, 0))
             if when > node.serial:
                 raise RuntimeError(
                     f"{node.op.name}: an array of shape {array.shape} that it kept for the "

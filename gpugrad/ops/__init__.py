@@ -107,7 +107,7 @@ _METHODS = {
     "to_device": dtypes.to_device,
     "astype": dtypes.astype,
     "reshape": _reshape,
-    "copy": elementwise.positive,
+    "copy": creation._copy,
     "sum": reductions.sum,
     "mean": reductions.mean,
     "prod": reductions.prod,

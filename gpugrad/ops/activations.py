@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from ..rules import elementwise, general, xp
-from .creation import ones_like
-from .elementwise import exp, tanh
+from .creation import ones_like, zeros_like
+from .elementwise import clip, exp, tanh
 
 sigmoid = elementwise(
     "sigmoid",
@@ -39,7 +39,7 @@ silu = elementwise(
 silu_grad = elementwise(
     "silu_grad",
     lambda t, x: silu_grad(t, x),
-    lambda t, g, x: sigmoid_grad(t * g, x) * (2 - x * tanh(x * 0.5)),
+    lambda t, g, x: sigmoid_grad(t * g, x) * _silu_bend(x),
     arrays=("g", "x"),
     doc="g times the derivative of silu at x.",
 )
@@ -51,7 +51,7 @@ gelu = elementwise(
 gelu_grad = elementwise(
     "gelu_grad",
     lambda t, x: gelu_grad(t, x),
-    lambda t, g, x: t * g * (2 - x * x) * exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)),
+    lambda t, g, x: t * g * _gelu_curvature(x),
     arrays=("g", "x"),
     doc="g times the derivative of gelu at x.",
 )
@@ -59,10 +59,23 @@ relu = elementwise("relu", lambda t, x: relu_grad(t, x), doc="max(x, 0); derivat
 relu_grad = elementwise(
     "relu_grad",
     lambda t, x: relu_grad(t, x),
-    lambda t: t * 0,
+    lambda t: zeros_like(t),
     arrays=("g", "x"),
     doc="g where x > 0, else 0.",
 )
+
+
+# Both bounded where the derivative is 0 already, so that no infinity meets that 0.
+
+
+def _silu_bend(x: Any) -> Any:
+    x = clip(x, -1000, 1000)
+    return 2 - x * tanh(x * 0.5)
+
+
+def _gelu_curvature(x: Any) -> Any:
+    x = clip(x, -40, 40)
+    return (2 - x * x) * exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
 
 
 def _softmax_rule(t: Any, out: Any, axis: int) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import constant, xp
+from ..rules import constant, linear, xp
 from ..tape import Leaf
 from ..tensor import Tensor
-from .dtypes import astype, is_inexact, to_device
+from .dtypes import astype, is_inexact, result_type, to_device
 
 
 def asarray(
@@ -78,7 +78,12 @@ def _from_tensor(
         out = to_device(out, device)
     if out is not x and copy is False:
         raise ValueError("asarray: copy=False, but the dtype or the device asks for one")
-    return +out if out is x and copy else out
+    return _copy(out) if out is x and copy else out
+
+
+@linear(lambda t: t)
+def _copy(x: Any, /) -> Any:
+    return x.copy()
 
 
 def _check_inexact(dtype: np.dtype) -> None:
@@ -149,7 +154,16 @@ def linspace(
     device: Any = None,
     endpoint: bool = True,
 ) -> Tensor:
-    """`num` evenly spaced numbers from `start` to `stop`, the end included unless told."""
+    """`num` evenly spaced numbers from `start` to `stop`, the end included unless told.
+
+    Where one of these is a 0-d tensor, the result is on its device, and on its tape.
+    """
+    ends = [x for x in (start, stop) if isinstance(x, Tensor)]
+    if ends:
+        dtype = np.dtype(dtype or result_type(start, stop, 1.0))
+        where = ends[0].device if device is None else device
+        weights = linspace(0, 1, num, dtype=dtype, device=where, endpoint=endpoint)
+        return astype(start * (1 - weights) + stop * weights, dtype, copy=False)
     return _new("linspace", device, start, stop, num, dtype=dtype, endpoint=endpoint)
 
 

@@ -8,6 +8,7 @@ ties share evenly: maximum(a, b) is I[a > b], with a half each at a == b. A rule
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -66,7 +67,7 @@ sqrt = elementwise("sqrt", lambda t, out: t * 0.5 / out, doc="Square root.")
 pow = elementwise(
     "pow",
     lambda t, a, b: t * (b * a ** _one_less(b)),
-    lambda t, a, out: t * (out * log(where(a == 0, 1, a))),
+    lambda t, a, out: t * (out * _log_of_base(a, out)),
     doc="a ** b.",
     function="power",
 )
@@ -90,6 +91,17 @@ def _one_less(b: Any) -> Any:
     if isinstance(b, (int, float, complex)):
         return b - 1 if b else 1
     return where(b == 0, 1, b - 1)
+
+
+def _log_of_base(a: Any, out: Any) -> Any:
+    """log(a), but 0 for a = 0: then `out * _log_of_base(a, out)` is 0 also at a = b = 0."""
+    if not isinstance(a, (int, float, complex)):
+        return log(where(a == 0, 1, a))
+    if a == 0:
+        return 0.0
+    if isinstance(a, complex) or out.dtype.kind == "c":
+        return cmath.log(a)
+    return math.log(a) if a > 0 else math.nan
 
 
 # ---- exponentials and logarithms
@@ -116,17 +128,17 @@ asin = elementwise("asin", lambda t, x: t / sqrt((1 - x) * (1 + x)), doc="Invers
 acos = elementwise(
     "acos", lambda t, x: -t / sqrt((1 - x) * (1 + x)), doc="Inverse cosine, radians."
 )
-atan = elementwise("atan", lambda t, x: t / (x * x + 1), doc="Inverse tangent, radians.")
+atan = elementwise("atan", lambda t, x: _atan_rule(t, x), doc="Inverse tangent, radians.")
 atan2 = elementwise(
     "atan2",
-    lambda t, a, b: t * (b / _norm2(a, b)),
-    lambda t, a, b: -t * (a / _norm2(a, b)),
+    lambda t, a, b: t * (b / _norm(a, b) / _norm(a, b)),
+    lambda t, a, b: -t * (a / _norm(a, b) / _norm(a, b)),
     doc="Angle of the point (b, a) in radians; derivative 0 at (0, 0).",
 )
 sinh = elementwise("sinh", lambda t, x: t * cosh(x), doc="Hyperbolic sine.")
 cosh = elementwise("cosh", lambda t, x: t * sinh(x), doc="Hyperbolic cosine.")
 tanh = elementwise("tanh", lambda t, x: _tanh_rule(t, x), doc="Hyperbolic tangent.")
-asinh = elementwise("asinh", lambda t, x: t / sqrt(x * x + 1), doc="Inverse hyperbolic sine.")
+asinh = elementwise("asinh", lambda t, x: t / _norm_1(x), doc="Inverse hyperbolic sine.")
 acosh = elementwise(
     "acosh", lambda t, x: t / (sqrt(x - 1) * sqrt(x + 1)), doc="Inverse hyperbolic cosine."
 )
@@ -148,10 +160,21 @@ def _tanh_rule(t: Any, x: Any) -> Any:
     return tanh_grad(t, x)
 
 
-def _norm2(a: Any, b: Any) -> Any:
-    """a*a + b*b, but 1 at the origin."""
-    norm2 = a * a + b * b
-    return where(norm2 == 0, 1, norm2)
+def _atan_rule(t: Any, x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return t / (x * x + 1)
+    return t / _norm_1(x) / _norm_1(x)
+
+
+def _norm_1(x: Any) -> Any:
+    """sqrt(x*x + 1), without overflow for real x."""
+    return sqrt(x * x + 1) if x.dtype.kind == "c" else hypot(x, 1)
+
+
+def _norm(a: Any, b: Any) -> Any:
+    """sqrt(a*a + b*b) without overflow, but 1 at the origin."""
+    norm = hypot(a, b)
+    return where(norm == 0, 1, norm)
 
 
 # ---- rounding: derivative zero

@@ -168,7 +168,7 @@ def _replaced(t: Any, index: int, arrays: Any, inputs: tuple, output: str) -> An
 @many(vjp=_transposed_einsum, jvp=_replaced)
 def _einsum(arrays: Any, /, *, inputs: tuple[str, ...], output: str) -> Any:
     subscripts = ",".join(inputs) + "->" + output
-    return xp(arrays[0]).einsum(subscripts, *arrays, optimize=len(arrays) > 2)
+    return xp(arrays[0]).einsum(subscripts, *arrays, optimize=len(arrays) > 1)
 
 
 def einsum(subscripts: str, /, *operands: Any) -> Any:

@@ -25,7 +25,12 @@ def reshape(x: Any, /, shape: int | Sequence[int], *, copy: Any = None) -> Any:
     return _reshape(x, to=(shape,) if isinstance(shape, int) else tuple(shape), copy=copy)
 
 
-@linear(lambda t, axes: permute_dims(t, tuple(int(i) for i in np.argsort(axes))))
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes `axes`."""
+    return tuple(np.argsort([i % len(axes) for i in axes]).tolist())
+
+
+@linear(lambda t, axes: permute_dims(t, _inverse(axes)))
 def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
     """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`."""
     return xp(x).transpose(x, axes)
@@ -36,7 +41,7 @@ def matrix_transpose(x: Any, /) -> Any:
     """The last two axes swapped; needs two axes at least."""
     if x.ndim < 2:
         raise ValueError("needs at least two axes")
-    return xp(x).swapaxes(x, -1, -2)
+    return x.swapaxes(-1, -2)
 
 
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
@@ -161,7 +166,7 @@ def _unrepeat(t: Any, shape: tuple[int, ...], repeats: Any, axis: int | None) ->
     if isinstance(repeats, int):
         split = (*shape[:axis], shape[axis], repeats, *shape[axis + 1 :])
         return t.reshape(split).sum(axis=axis + 1)
-    index = np.repeat(np.arange(shape[axis]), repeats)
+    index = np.repeat(np.arange(shape[axis]), repeats).tolist()
     return place(t, key=(slice(None),) * axis + (index,), to=shape)
 
 

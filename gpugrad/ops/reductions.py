@@ -121,7 +121,7 @@ def _product_of_others(x: Any, axis: Any) -> Any:
         return ones_like(x)
     ends = tuple(range(-len(axes), 0))
     moved = moveaxis(x, axes, ends)
-    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], -1))
+    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], _count(x.shape, axes)))
     one = ones_like(flat[..., :1])
     before = cumulative_prod(concat([one, flat[..., :-1]], axis=-1), axis=-1)
     after = concat([flat[..., 1:], one], axis=-1)
@@ -141,7 +141,7 @@ def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     axes = _axes(x.shape, axis)
     ends = tuple(range(-len(axes), 0))
     moved = moveaxis(x, axes, ends)
-    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], -1))
+    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], _count(x.shape, axes)))
     out = _logsumexp(flat, axis=-1, keepdims=False)
     if keepdims:
         out = reshape(out, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .rules import xp
 from .tape import mark_changed
@@ -42,6 +43,12 @@ class _Optimizer:
         raise NotImplementedError
 
 
+def _zeros_for(p: Tensor) -> Any:
+    """The state of an optimiser for `p`: float32 for halves, where a running mean would stall."""
+    dtype = "float32" if p.dtype.itemsize == 2 else p.dtype
+    return xp(p.data).zeros_like(p.data, dtype=dtype)
+
+
 class SGD(_Optimizer):
     """Gradient descent with momentum: v = momentum * v + grad; p = p - lr * v.
 
@@ -58,9 +65,7 @@ class SGD(_Optimizer):
         if not 0 <= momentum < 1:
             raise ValueError(f"SGD: momentum={momentum} is not in [0, 1)")
         self.momentum = momentum
-        self._velocities = [
-            xp(p.data).zeros_like(p.data) if momentum else None for p in self.params
-        ]
+        self._velocities = [_zeros_for(p) if momentum else None for p in self.params]
 
     def step(self) -> None:
         for p, velocity in zip(self.params, self._velocities, strict=True):
@@ -91,9 +96,7 @@ class Adam(_Optimizer):
             raise ValueError(f"Adam: betas={betas} are not in [0, 1)")
         self.betas = betas
         self.eps = eps
-        self._moments = [
-            (xp(p.data).zeros_like(p.data), xp(p.data).zeros_like(p.data)) for p in self.params
-        ]
+        self._moments = [(_zeros_for(p), _zeros_for(p)) for p in self.params]
         self._steps = [0] * len(self.params)
 
     def step(self) -> None:

@@ -231,6 +231,7 @@ def _apply(
             _check_operand(name, x)
             arrays.append(x)
             nodes.append(None)
+    _check_one_library(name, operands, arrays)
     try:
         out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
@@ -268,6 +269,17 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
         if isinstance(error, candidate):
             return candidate(f"{name}: {error} (operands: {described})")
     return error
+
+
+def _check_one_library(name: str, operands: Iterable[Any], arrays: list[Any]) -> None:
+    """Refuse arrays of two libraries, which one of them might convert in silence."""
+    first = type(arrays[0])
+    for x in arrays:
+        if type(x) is not first:
+            kinds = {type(y) for y in arrays if hasattr(y, "dtype") and hasattr(y, "base")}
+            if len({backends.find_backend(kind) for kind in kinds}) > 1:
+                raise refusal(name, operands, TypeError())
+            return
 
 
 def _check_operand(name: str, x: Any) -> None:
@@ -407,7 +419,7 @@ def linear(transpose: Rule) -> Callable[[F], F]:
         def make(call: Any) -> Op:
             jvp = _application(call, arrays, options, 0)
             others = [None] * (len(arrays) - 1)
-            return Op(f.__name__, arrays, options, (transpose, *others), (jvp, *others))
+            return Op(_public(f), arrays, options, (transpose, *others), (jvp, *others))
 
         return _function(f, make)
 
@@ -422,7 +434,7 @@ def bilinear(transpose_a: Rule, transpose_b: Rule) -> Callable[[F], F]:
 
         def make(call: Any) -> Op:
             jvps = [_application(call, arrays, options, i) for i in (0, 1)]
-            return Op(f.__name__, arrays, options, (transpose_a, transpose_b), jvps)
+            return Op(_public(f), arrays, options, (transpose_a, transpose_b), jvps)
 
         return _function(f, make)
 
@@ -449,7 +461,7 @@ def general(vjps: Iterable[Rule | None], jvps: Iterable[Rule | None]) -> Callabl
 
     def declare(f: F) -> F:
         arrays, options = _parameters(f)
-        return _function(f, lambda call: Op(f.__name__, arrays, options, vjps, jvps))
+        return _function(f, lambda call: Op(_public(f), arrays, options, vjps, jvps))
 
     return declare
 
@@ -464,7 +476,7 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
 
     def declare(f: F) -> F:
         _, options = _parameters(f)
-        op = ManyOp(f.__name__, options, vjp, jvp)
+        op = ManyOp(_public(f), options, vjp, jvp)
         bind = _binder(f)
 
         def function(*arrays: Any, **kwargs: Any) -> Any:
@@ -486,7 +498,7 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
 
 def _function(f: F, make: Callable[[Any], Op | None]) -> F:
     bind = _binder(f)
-    name = f.__name__
+    name = _public(f)
     count = len(_parameters(f)[0])
 
     @functools.wraps(f)
@@ -518,6 +530,11 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
     op = make(call)
     call.op = op  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]
+
+
+def _public(f: Callable[..., Any]) -> str:
+    """The name the user knows: `_reshape` computes for `reshape`."""
+    return f.__name__.lstrip("_")
 
 
 def _parameters(f: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:

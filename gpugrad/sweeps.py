@@ -59,37 +59,37 @@ def pull(
     ends = useful.difference(path)
     for end in ends.intersection(cotangents):
         cotangents[end] = _own(cotangents[end])
-    follow_device = backends.use_device_of
     summed = set()
-    for node in reversed(path):
-        g = cotangents.pop(node, None)
-        if g is None:
-            continue
-        if follow_device is not None:
-            follow_device(raw(g))
-        if node.hooks is not None:
-            g = _run_hooks(node, g)
-        for parent, argument, kept in node.op.wrap(node) if record else node.edges:
-            if parent not in useful:
+    with backends.following_devices() as follow_device:
+        for node in reversed(path):
+            g = cotangents.pop(node, None)
+            if g is None:
                 continue
-            c = argument.vjp(g, kept)
-            if c.shape != parent.shape:
-                c = sum_to(c, parent.shape)
-            if c.dtype is not parent.dtype:
-                c = cast(c, parent.dtype)
-            before = cotangents.get(parent)
-            if before is None:
-                if parent in ends and (record or c is g or c.base is not None):
-                    c = _own(c)
-                cotangents[parent] = c
-            elif record or parent not in summed:
-                cotangents[parent] = before + c
-                summed.add(parent)
-            else:
-                before += c
-                cotangents[parent] = before
-        if release:
-            node.edges = None
+            if follow_device is not None:
+                follow_device(raw(g))
+            if node.hooks is not None:
+                g = _run_hooks(node, g)
+            for parent, argument, kept in node.op.wrap(node) if record else node.edges:
+                if parent not in useful:
+                    continue
+                c = argument.vjp(g, kept)
+                if c.shape != parent.shape:
+                    c = sum_to(c, parent.shape)
+                if c.dtype is not parent.dtype:
+                    c = cast(c, parent.dtype)
+                before = cotangents.get(parent)
+                if before is None:
+                    if parent in ends and (record or c is g or c.base is not None):
+                        c = _own(c)
+                    cotangents[parent] = c
+                elif record or parent not in summed:
+                    cotangents[parent] = before + c
+                    summed.add(parent)
+                else:
+                    before += c
+                    cotangents[parent] = before
+            if release:
+                node.edges = None
     for end in cotangents:
         if end.hooks is not None:
             cotangents[end] = _own(_run_hooks(end, cotangents[end]))
@@ -104,24 +104,24 @@ def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[
         tangents: node -> tangent of its output, an array (a Tensor if `record`). Extended.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
     """
-    follow_device = backends.use_device_of
-    for node in order:
-        if node in tangents or node.op is None:
-            continue
-        total = None
-        for parent, argument, kept in node.op.wrap(node) if record else node.edges:
-            t = tangents.get(parent)
-            if t is not None:
-                if follow_device is not None:
-                    follow_device(raw(t))
-                d = argument.jvp(t, kept)
-                total = d if total is None else total + d
-        if total is not None:
-            if total.shape != node.shape:
-                total = broadcast_to(total, node.shape)
-            if total.dtype is not node.dtype:
-                total = cast(total, node.dtype)
-            tangents[node] = total
+    with backends.following_devices() as follow_device:
+        for node in order:
+            if node in tangents or node.op is None:
+                continue
+            total = None
+            for parent, argument, kept in node.op.wrap(node) if record else node.edges:
+                t = tangents.get(parent)
+                if t is not None:
+                    if follow_device is not None:
+                        follow_device(raw(t))
+                    d = argument.jvp(t, kept)
+                    total = d if total is None else total + d
+            if total is not None:
+                if total.shape != node.shape:
+                    total = broadcast_to(total, node.shape)
+                if total.dtype is not node.dtype:
+                    total = cast(total, node.dtype)
+                tangents[node] = total
     return tangents
 
 

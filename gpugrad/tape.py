@@ -99,7 +99,7 @@ _changed: dict[int, tuple[Any, int]] = {}  # id(owner) -> (weak reference to it,
 _last_change = 0
 
 
-def _owner(array: Any) -> Any:
+def owner_of(array: Any) -> Any:
     """The object that owns the memory of `array`: one for all views of a buffer."""
     while (base := getattr(array, "base", None)) is not None:
         array = base
@@ -109,7 +109,7 @@ def _owner(array: Any) -> Any:
 def mark_changed(array: Any) -> None:
     """Note that the buffer of `array` was written: a sweep over older nodes that kept it raises."""
     global _last_change
-    owner = _owner(array)
+    owner = owner_of(array)
     key = id(owner)
     _last_change = _next_serial()
     known = _changed.get(key)
@@ -130,7 +130,7 @@ def _check_unchanged(order: list[Node]) -> None:
         if not node.edges:
             continue
         for array in _arrays_in(kept for _, _, kept in node.edges):
-            _, when = _changed.get(id(_owner(array)), (None, 0))
+            _, when = _changed.get(id(owner_of(array)), (None, 0))
             if when > node.serial:
                 raise RuntimeError(
                     f"{node.op.name}: an array of shape {array.shape} that it kept for the "
@@ -141,7 +141,7 @@ def _check_unchanged(order: list[Node]) -> None:
 
 def _arrays_in(kept: Any) -> Iterable[Any]:
     for item in kept:
-        if type(item) is tuple:
+        if type(item) in (tuple, list):
             yield from _arrays_in(item)
         elif backends.find_backend(type(item)) is not None:
             yield item

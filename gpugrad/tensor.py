@@ -133,11 +133,15 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if not (self.is_leaf and self.node is not None):
             raise RuntimeError("only a leaf that requires a gradient holds one")
-        if value is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
-            raise ValueError(
-                f"grad must have shape {self.shape} and dtype {self.dtype}, "
-                f"got {value.shape} and {value.dtype}"
-            )
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad must be a Tensor or None, got {type(value).__name__}")
+            mine, its = ((x.shape, x.dtype, x.device) for x in (self, value))
+            if mine != its:
+                raise ValueError(
+                    "grad must have shape {} and dtype {} on {}, ".format(*mine)
+                    + "got {} and {} on {}".format(*its)
+                )
         self.node.grad = value  # type: ignore[attr-defined]
 
     def detach(self) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 from . import backends
 from .ops.creation import _check_inexact, asarray, zeros_like
 from .rules import linear
-from .sweeps import as_tensor, cast, conjugate, fit, pull, push, route, seed
+from .sweeps import _own, as_tensor, cast, conjugate, fit, pull, push, route, seed
 from .tape import Leaf, Node, enable_grad, no_grad, now, reach, recording
 from .tensor import Tensor
 from .trees import flatten, map_tree
@@ -168,10 +168,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         known = {n: t if record else t.data for n, t in zip(trace.nodes, seeds, strict=True)}
         found = push(order, known, record=record)
         results = []
+        taken = {id(t.data) for t in seeds}
         for x in outs:
             t = found.get(x.node) if x.node is not None else None
-            t = zeros_like(x) if t is None else cast(t, x.dtype)
-            results.append(trace.array_like(as_tensor(t)))
+            t = as_tensor(zeros_like(x) if t is None else cast(t, x.dtype))
+            if id(t.data) in taken or t.data.base is not None:  # a rule may return its tangent
+                t = _own(t)
+            taken.add(id(t.data))
+            results.append(trace.array_like(t))
     values = [trace.array_like(trace.settle(x)) for x in outs]
     return unflatten(values), unflatten(results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,13 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
 def _walk(tree: Any, leaves: list[Any]) -> Callable[[Any], Any]:
     if isinstance(tree, dict):
         parts = {key: _walk(value, leaves) for key, value in tree.items()}
-        kind = type(tree)
-        return lambda new: kind((key, part(new)) for key, part in parts.items())
+
+        def remake(new: Any) -> Any:
+            made = copy.copy(tree)  # of the same kind, with its other attributes
+            made.update((key, part(new)) for key, part in parts.items())
+            return made
+
+        return remake
     if isinstance(tree, (list, tuple)):
         branches = [_walk(value, leaves) for value in tree]
         make = getattr(type(tree), "_make", type(tree))

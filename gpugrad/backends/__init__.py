@@ -101,10 +101,6 @@ class Backend:
         """`array` as a NumPy array; waits for the device."""
         raise NotImplementedError
 
-    def owner(self, array: Any) -> Any:
-        """The object that owns the memory of `array`: one for all views of a buffer."""
-        raise NotImplementedError
-
     def scope(self, device: Device) -> AbstractContextManager[Any]:
         """Inside it, new arrays and work land on `device`."""
         return nullcontext()
@@ -127,9 +123,10 @@ _refused: dict[str, DeviceError] = {}
 _overrides: ContextVar[tuple[Device, ...]] = ContextVar("gpugrad_device", default=())
 _default: Device | None = None
 
-# Set by a backend with several devices: makes the device of an array the current one. The sweeps
-# of the tape call it, because a rule's plain operators (`t * b`) run on the current device.
-use_device_of: Callable[[Any], None] | None = None
+# A context for a sweep over the tape, because a rule's plain operators (`t * b`) run on the current
+# device. A backend with several devices puts in one whose value is a function that makes the device
+# of an array the current one, and that restores the current device at the end.
+following_devices: Callable[[], AbstractContextManager[Callable[[Any], None] | None]] = nullcontext
 
 
 def _modules() -> list[str]:

@@ -38,8 +38,21 @@ def load() -> Backend:
     _try_kernel(cupy)
     backend = CupyBackend(cupy, count)
     if count > 1:
-        backends.use_device_of = lambda array: array.device.use()
+        backends.following_devices = functools.partial(_following, cupy)
     return backend
+
+
+@contextlib.contextmanager
+def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
+    def follow(array: Any) -> None:
+        if isinstance(array, cupy.ndarray):
+            array.device.use()
+
+    current = cupy.cuda.Device()
+    try:
+        yield follow
+    finally:
+        current.use()
 
 
 # ---- is there a usable device?
@@ -93,14 +106,15 @@ def _version(number: int) -> str:
 def _try_kernel(cupy: Any) -> None:
     """Compile and run a small kernel: needs NVRTC, the CUDA headers and a working device."""
     try:
+        # float16, because CuPy includes a CUDA header for it and does without for float32
         kernel = cupy.ElementwiseKernel("T x", "T y", "y = x + T(1)", "gpugrad_probe")
-        result = float(kernel(cupy.zeros((), "float32")))
+        result = float(kernel(cupy.zeros((), "float16")))
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        if "header" in reason.lower() or ".h:" in reason or "CUDA_PATH" in reason:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if any(sign in reason for sign in ("cannot open source file", "CUDA_PATH", "header")):
             raise DeviceError(
-                f"the CUDA headers are missing, which CuPy compiles kernels with: {_INSTALL} "
-                f"brings them; or set CUDA_PATH to a CUDA toolkit. CuPy says: {reason}"
+                f"the CUDA headers that CuPy compiles kernels with are missing ({reason}): "
+                f"{_INSTALL}, brings them; or set CUDA_PATH to a CUDA toolkit"
             ) from error
         raise DeviceError(f"a CUDA kernel cannot be compiled and run: {reason}") from error
     if result != 1:
@@ -158,7 +172,7 @@ class CupyBackend(Backend):
 
     def asarray(self, obj: Any, dtype: Any, device: Device, copy: bool | None) -> Any:
         with self.scope(device):
-            if not isinstance(obj, self.array_type):
+            if not isinstance(obj, self._cupy.ndarray):
                 return self._cupy.asarray(np.asarray(obj, dtype))
             if obj.data.device_id != device.index:
                 obj, copy = obj.copy(), None
@@ -169,9 +183,6 @@ class CupyBackend(Backend):
 
     def to_host(self, array: Any) -> np.ndarray:
         return array.get()
-
-    def owner(self, array: Any) -> Any:
-        return array.data.mem
 
     def scope(self, device: Device) -> AbstractContextManager[Any]:
         return self._cupy.cuda.Device(device.index)
@@ -224,6 +235,9 @@ def _placed(cupy: Any, f: Callable[..., Any]) -> Callable[..., Any]:
 # ---- what CuPy lacks, or does otherwise than NumPy
 
 
+_MIXED = "NumPy and CuPy arrays do not mix: move one with .to(device)"
+
+
 def _is_bfloat16(x: Any) -> bool:
     return x.dtype.kind == "V"
 
@@ -234,8 +248,10 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
 
         @functools.wraps(f)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            if any(isinstance(x, np.ndarray) for x in args):
-                raise TypeError("NumPy and CuPy arrays do not mix: move one with .to(device)")
+            for x in args:
+                for item in x if isinstance(x, (list, tuple)) else (x,):
+                    if isinstance(item, np.ndarray):
+                        raise TypeError(_MIXED)
             return f(*args, **kwargs)
 
         return checked
@@ -244,14 +260,33 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         """f, with bfloat16 arrays computed in float32."""
 
         @functools.wraps(f)
-        def cast(x: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
-            if dtype is not None:
-                x = x.astype(dtype, copy=False)
+        def cast(x: Any, *args: Any, **kwargs: Any) -> Any:
             if not _is_bfloat16(x):
                 return f(x, *args, **kwargs)
             return f(x.astype(np.float32), *args, **kwargs).astype(x.dtype)
 
         return cast
+
+    def cumulative(f: Callable[..., Any], op: Callable[..., Any]) -> Callable[..., Any]:
+        """f, the running op; of complex numbers in log2(n) steps on whole arrays.
+
+        CuPy's own kernel for complex numbers compiles for real devices only. The steps are the
+        recursive doubling of Hillis and Steele (1986).
+        """
+
+        def scan(x: Any, axis: int | None = None, dtype: Any = None) -> Any:
+            x = x if dtype is None else x.astype(dtype, copy=False)
+            if x.dtype.kind != "c":
+                return f(x, axis)
+            x, axis = (x.ravel(), 0) if axis is None else (x, axis)
+            out = cupy.moveaxis(x, axis, 0).copy()
+            step = 1
+            while step < len(out):
+                out[step:] = op(out[step:], out[:-step])
+                step *= 2
+            return cupy.moveaxis(out, 0, axis)
+
+        return scan
 
     def truth(f: Callable[..., Any]) -> Callable[..., Any]:
         """f of truth values, complex numbers included."""
@@ -267,7 +302,7 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
     def matmul(a: Any, b: Any) -> Any:
         if not (isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray)):
             if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-                raise TypeError("NumPy and CuPy arrays do not mix: move one with .to(device)")
+                raise TypeError(_MIXED)
             raise ValueError("matmul needs arrays of at least one axis")
         if (a.ndim > 2 or b.ndim > 2) and (_is_bfloat16(a) or _is_bfloat16(b)):
             out = cupy.matmul(_widened(a), _widened(b))
@@ -314,8 +349,8 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
     return {
         "add_at": on_device(add_at),
         "count_nonzero": count_nonzero,
-        "cumprod": through_float32(cupy.cumprod),
-        "cumsum": through_float32(cupy.cumsum),
+        "cumprod": cumulative(through_float32(cupy.cumprod), cupy.multiply),
+        "cumsum": cumulative(through_float32(cupy.cumsum), cupy.add),
         "einsum": on_device(einsum),
         "logical_and": truth(cupy.logical_and),
         "logical_not": truth(cupy.logical_not),
@@ -373,7 +408,12 @@ def _kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
             "T g, T x", "T y", f"y = gpugrad::{name}(g, x)", f"gpugrad_{name}", preamble=activations
         )
         kernels[name] = _binary(kernel)
-    return {**kernels, **_softmax_kernels(cupy), **_optimizer_kernels(cupy)}
+    return {
+        **kernels,
+        **_division_kernels(cupy),
+        **_softmax_kernels(cupy),
+        **_optimizer_kernels(cupy),
+    }
 
 
 def _unary(kernel: Any, keep: str) -> Callable[[Any], Any]:
@@ -392,6 +432,40 @@ def _binary(kernel: Any) -> Callable[[Any, Any], Any]:
         return kernel(g, x)
 
     return call
+
+
+def _division_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
+    """NumPy's floor_divide and remainder of floats; CuPy's round a / b first."""
+
+    def division(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
+        kernel = cupy.ElementwiseKernel(
+            "T a, T b",
+            "T y",
+            f"y = gpugrad::{name}(a, b)",
+            f"gpugrad_{name}",
+            preamble=_source("common", "division"),
+        )
+
+        def call(a: Any, b: Any) -> Any:
+            operands = [x.dtype if hasattr(x, "dtype") else x for x in (a, b)]
+            if any(getattr(x, "kind", "") == "V" for x in operands):
+                # beside bfloat16 NumPy's ufuncs take a Python float as float32
+                operands = [np.float32 if isinstance(x, float) else x for x in operands]
+                operands = [x for x in operands if not isinstance(x, int)]
+            try:
+                dtype = np.result_type(*operands)
+            except TypeError:
+                return ufunc(a, b)
+            if dtype.kind not in "fV":
+                return ufunc(a, b)
+            return kernel(*(x.astype(dtype) if hasattr(x, "dtype") else x for x in (a, b)))
+
+        return call
+
+    return {
+        "floor_divide": division("floor_quotient", cupy.floor_divide),
+        "remainder": division("floor_remainder", cupy.remainder),
+    }
 
 
 def _softmax_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:

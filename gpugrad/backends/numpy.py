@@ -94,11 +94,6 @@ class NumpyBackend(Backend):
     def to_host(self, array: Any) -> np.ndarray:
         return array
 
-    def owner(self, array: Any) -> Any:
-        while isinstance(array.base, np.ndarray):
-            array = array.base
-        return array if array.base is None else array.base
-
     def generator(self, seed: int | None, device: Device) -> NumpyGenerator:
         return NumpyGenerator(seed)
 

@@ -186,9 +186,9 @@ def silu_grad(g: Array, x: Array) -> Array:
     return np.multiply(g, e, out=_into(e, g))
 
 
-def _coefficients(*rows: tuple[float, ...]) -> list[Array]:
-    """The rows of a rational function, numerator and denominator, from the highest power down."""
-    return list(np.array(rows).T[:, :, None])
+def _coefficients(*rows: tuple[float, ...]) -> tuple[list[Array], ...]:
+    """Numerator and denominator of a rational function, from the highest power down."""
+    return tuple([np.array(c) for c in row] for row in rows)
 
 
 # Relative minimax fits. In y: exp(y**2 / 2) * Phi(-y), for 0 <= y <= 39.5 to 5e-17 and for
@@ -196,7 +196,6 @@ def _coefficients(*rows: tuple[float, ...]) -> list[Array]:
 # In u = x**2: erf(x) / x for |x| <= 1/2 to 3e-20. (The form is that of Cody 1969, Math. Comp. 23.)
 _TAIL_64 = _coefficients(
     (
-        0.0,
         1.3912405766750193e-06,
         3.737846639308703e-05,
         0.0004917852278543473,
@@ -224,7 +223,6 @@ _TAIL_64 = _coefficients(
 )
 _TAIL_32 = _coefficients(
     (
-        0.0,
         0.004116201553950403,
         0.04063253197169462,
         0.18323312676335807,
@@ -258,14 +256,18 @@ _ERF_NEAR_0 = _coefficients(
 )
 
 
-def _rational(coefficients: list[Array], y: Array) -> Array:
-    """A rational function of a float64 vector, numerator and denominator by Horner together."""
-    both = coefficients[0] * y
+def _polynomial(coefficients: list[Array], y: Array) -> Array:
+    """A polynomial of a float64 vector, by Horner's scheme."""
+    out = y * coefficients[0]
     for c in coefficients[1:-1]:
-        both += c
-        both *= y
-    both += coefficients[-1]
-    return np.divide(both[0], both[1], out=both[0])
+        np.add(out, c, out=out)
+        np.multiply(out, y, out=out)
+    return np.add(out, coefficients[-1], out=out)
+
+
+def _rational(coefficients: tuple[list[Array], ...], y: Array) -> Array:
+    above, below = (_polynomial(c, y) for c in coefficients)
+    return np.divide(above, below, out=above)
 
 
 def _gauss_tail(x: Array) -> tuple[Array, Array, Array]:
@@ -326,7 +328,12 @@ def gelu_grad(g: Array, x: Array) -> Array:
     e *= 0.3989422804014327  # 1 / sqrt(2 pi)
     e *= y
     slope -= e
-    np.subtract(1.0, slope, out=slope, where=flat > 0)
+    # 1 - slope where x > 0; in arithmetic, because a select per entry is many times slower
+    positive = np.greater(flat, _ZERO[x.dtype.char]).astype(np.float64)
+    sign = positive * -2.0
+    sign += 1.0
+    slope *= sign
+    slope += positive
     return np.multiply(g, slope.reshape(x.shape).astype(x.dtype, copy=False))
 
 

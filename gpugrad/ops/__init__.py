@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import raw
+from ..rules import _check_operand, raw, refusal
 from ..tape import mark_changed, recording
 from ..tensor import Tensor
 from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions
@@ -43,15 +43,20 @@ def _check_writable(x: Tensor, value: Any, name: str) -> None:
 def _setitem(self: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value` in place, for a tensor off the tape or inside `no_grad`."""
     _check_writable(self, value, "setitem")
+    if not isinstance(value, Tensor):
+        _check_operand("setitem", value)
     value_dtype = getattr(value, "dtype", None)
     if value_dtype is not None and not np.can_cast(value_dtype, self.dtype, "same_kind"):
         raise TypeError(f"setitem: {value_dtype} does not go into {self.dtype}: use .astype")
-    if isinstance(value, Tensor) and value.device != self.device:
-        raise ValueError(
-            f"setitem: the tensor is on {self.device}, the value on {value.device}; "
-            "move one with .to(device)"
-        )
-    self.data[indexing._raw_key(key, self.data)] = raw(value)
+    new = raw(value)
+    library = backends.find_backend(type(new))
+    if library is not None and not isinstance(new, np.generic):
+        if library.device_of(new) != self.device:  # CuPy would take some NumPy arrays in silence
+            raise refusal("setitem", (self, value), TypeError())
+    try:
+        self.data[indexing._raw_key(key, self.data, "setitem")] = new
+    except (TypeError, ValueError, IndexError) as error:
+        raise refusal("setitem", (self, value), error) from None
     mark_changed(self.data)
 
 

@@ -49,9 +49,11 @@ def asarray(
             raise ValueError("asarray: copy=False, but Python data must be copied into an array")
         obj = np.asarray(obj)  # names ragged lists and strange objects in NumPy's words
         source = backends.backend_of_kind("cpu")
-        if obj.dtype.kind not in "biufc" and obj.dtype.name != "bfloat16":
-            raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
         where = where or backends.default_device()
+    if obj.dtype.kind not in "biufc" and obj.dtype.name != "bfloat16":
+        raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError("asarray: a masked array would lose its mask; use its .filled(value)")
     where = where or source.device_of(obj)
     if copy is None and requires_grad:
         copy = True

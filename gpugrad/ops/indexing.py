@@ -12,7 +12,7 @@ from ..rules import linear, raw, xp
 from ..tensor import Tensor
 
 
-def _raw_key(key: Any, x: Any) -> tuple:
+def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
     """`key` as a tuple of what the array library of the raw array `x` takes as an index."""
     home = backends.backend_of(x)
     found = []
@@ -24,15 +24,17 @@ def _raw_key(key: Any, x: Any) -> tuple:
         if library is None:
             if not (value is None or value is ... or isinstance(value, (int, slice))):
                 raise IndexError(
-                    "an index is an integer, a slice, ..., None, or an array of integers or "
-                    f"booleans, not {type(value).__name__}"
+                    f"{name}: an index is an integer, a slice, ..., None, or an array of integers "
+                    f"or booleans, not {type(value).__name__}"
                 )
         elif value.dtype.kind not in "iub":
-            raise IndexError(f"an index array holds integers or booleans, not {value.dtype}")
+            raise IndexError(
+                f"{name}: an index array holds integers or booleans, not {value.dtype}"
+            )
         elif library is not home and not isinstance(value, np.generic):
             kind: type[Exception] = ValueError if isinstance(item, Tensor) else TypeError
             raise kind(
-                f"getitem: the tensor is on {home.device_of(x)}, an index array on "
+                f"{name}: the tensor is on {home.device_of(x)}, an index array on "
                 f"{library.device_of(value)}; move one with .to(device)"
             )
         found.append(value)

@@ -92,7 +92,7 @@ def _weight_gradient(t: Any, x: Any) -> Any:
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     """The sum of conj(a) * b along `axis`; the other axes broadcast."""
     if a.shape[axis] != b.shape[axis]:
-        raise ValueError(f"vecdot: lengths {a.shape[axis]} and {b.shape[axis]} along axis {axis}")
+        raise ValueError(f"vecdot: shapes {a.shape} and {b.shape} differ along axis {axis}")
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
     return squeeze(matmul(expand_dims(conj(a), -2), expand_dims(b, -1)), (-2, -1))
 

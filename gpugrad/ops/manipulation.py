@@ -122,6 +122,8 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
     Raises:
         ValueError: if the other lengths differ.
     """
+    if not arrays:
+        raise ValueError("concat: needs at least one array")
     return xp(arrays[0]).concatenate(arrays, axis=axis)
 
 
@@ -132,6 +134,8 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Any:
         ValueError: if the shapes differ, naming them.
     """
     arrays = list(arrays)
+    if not arrays:
+        raise ValueError("stack: needs at least one array")
     if len({x.shape for x in arrays}) > 1:
         raise ValueError(f"stack: the shapes differ: {[x.shape for x in arrays]}")
     return concat([expand_dims(x, axis) for x in arrays], axis=axis)

@@ -1,0 +1,183 @@
+"""The text of kernels/*.cuh compiled by the host's C++ compiler, called on NumPy arrays."""
+
+import ctypes
+import itertools
+import shutil
+import subprocess
+
+import numpy as np
+
+from gpugrad.backends.cupy import _source
+
+COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+
+UNARY = ("sigmoid", "softplus", "log_sigmoid", "silu", "gelu", "erf", "relu")
+BINARY = ("sigmoid_grad", "silu_grad", "gelu_grad", "tanh_grad", "relu_grad")
+DIVISION = ("floor_quotient", "floor_remainder")
+TYPES = ("float", "double", "float16", "bfloat16")
+
+# stand-ins for CuPy's two-byte types: converted to and from float, rounded to nearest even
+HALVES = r"""
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#define __device__
+
+struct float16 {
+  uint16_t bits;
+  explicit float16(float x) {
+    const float a = fabsf(x);
+    int exponent;
+    frexpf(a, &exponent);
+    if (isnan(x)) bits = 0x7e00;
+    else if (a >= 65520.0f) bits = 0x7c00;
+    else if (a < 0x1p-14f) bits = (uint16_t)nearbyintf(a * 0x1p24f);
+    else bits = (uint16_t)(((exponent + 13) << 10) + (int)nearbyintf(ldexpf(a, 11 - exponent)));
+    if (signbit(x)) bits |= 0x8000;
+  }
+  operator float() const {
+    const int exponent = bits >> 10 & 31, digits = bits & 1023;
+    const float a = exponent == 31 ? (digits ? NAN : INFINITY)
+                  : exponent == 0 ? ldexpf((float)digits, -24)
+                  : ldexpf((float)(digits + 1024), exponent - 25);
+    return bits & 0x8000 ? -a : a;
+  }
+};
+
+struct bfloat16 {
+  uint16_t bits;
+  explicit bfloat16(float x) {
+    uint32_t wide;
+    memcpy(&wide, &x, 4);
+    bits = isnan(x) ? 0x7fc0 : (uint16_t)((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
+  }
+  operator float() const {
+    const uint32_t wide = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &wide, 4);
+    return x;
+  }
+};
+"""
+
+# as a GPU goes about it: partial sums of every `stride`-th entry, then these combined
+SOFTMAX = r"""
+template <class T> gpugrad::exp_sum<T> sum_of(const T *x, long n, long stride) {
+  gpugrad::exp_sum<T> total;
+  for (long first = 0; first < stride; ++first) {
+    gpugrad::exp_sum<T> part;
+    for (long i = first; i < n; i += stride) part = gpugrad::add(part, gpugrad::exp_sum<T>(x[i]));
+    total = gpugrad::add(total, part);
+  }
+  return total;
+}
+template <class T>
+void rows(const T *x, const long long *labels, const T *g, long n, long m, long stride,
+          T *log_sum, T *softmax, T *log_softmax, T *loss, T *slope) {
+  for (long r = 0; r < n; ++r, x += m) {
+    const auto sum = sum_of(x, m, stride);
+    const long long label = gpugrad::wrapped(labels[r], m);
+    log_sum[r] = static_cast<T>(gpugrad::log_of(sum));
+    loss[r] = gpugrad::cross_entropy(x[label], sum.top, sum.total);
+    for (long i = 0; i < m; ++i) {
+      *softmax++ = gpugrad::softmax(x[i], sum.top, sum.total);
+      *log_softmax++ = gpugrad::log_softmax(x[i], sum.top, sum.total);
+      *slope++ = gpugrad::cross_entropy_grad(g[r], x[i], sum.top, sum.total, i == label);
+    }
+  }
+}
+"""
+
+
+def _each_type():
+    for t in TYPES:
+        for name in UNARY:
+            yield (
+                f"void {name}_{t}(const {t} *x, {t} *y, long n) "
+                f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(x[i]); }}"
+            )
+        for name in BINARY + DIVISION:
+            yield (
+                f"void {name}_{t}(const {t} *g, const {t} *x, {t} *y, long n) "
+                f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(g[i], x[i]); }}"
+            )
+        yield (
+            f"void rows_{t}(const {t} *x, const long long *labels, const {t} *g, long n, long m, "
+            f"long stride, {t} *a, {t} *b, {t} *c, {t} *d, {t} *e) "
+            "{ rows(x, labels, g, n, m, stride, a, b, c, d, e); }"
+        )
+        yield (
+            f"void sgd_{t}({t} *p, const {t} *g, long n, double lr) "
+            "{ for (long i = 0; i < n; ++i) gpugrad::sgd_step(p[i], g[i], lr); }"
+        )
+    for t, s in itertools.chain(zip(TYPES, TYPES), [("float16", "float"), ("bfloat16", "float")]):
+        yield (
+            f"void momentum_{t}_{s}({t} *p, {s} *v, const {t} *g, long n, double lr, double mu) "
+            "{ for (long i = 0; i < n; ++i) gpugrad::sgd_step(p[i], v[i], g[i], lr, mu); }"
+        )
+        yield (
+            f"void adam_{t}_{s}({t} *p, {s} *m, {s} *v, const {t} *g, long n, double step, "
+            "double rate1, double rate2, double bias2, double eps) "
+            "{ for (long i = 0; i < n; ++i) "
+            "gpugrad::adam_step(p[i], m[i], v[i], g[i], step, rate1, rate2, bias2, eps); }"
+        )
+
+
+def _pointer(x):
+    assert x.flags.c_contiguous
+    return ctypes.c_void_p(x.ctypes.data)
+
+
+def _c_name(dtype):
+    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+
+
+class HostKernels:
+    """The kernels as functions on contiguous NumPy arrays of one shape."""
+
+    def __init__(self, folder):
+        text = "\n".join(
+            [
+                HALVES,
+                _source("common", "activations", "division", "softmax", "optimizers"),
+                SOFTMAX,
+                'extern "C" {',
+                *_each_type(),
+                "}",
+            ]
+        )
+        source, library = folder / "kernels.cpp", folder / "kernels.so"
+        source.write_text(text)
+        checks = ["-Wall", "-Wextra", "-Werror"]
+        options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", *checks]
+        subprocess.run([COMPILER, *options, str(source), "-o", str(library)], check=True)
+        self._library = ctypes.CDLL(str(library))
+
+    def elementwise(self, name, *arrays):
+        out = np.empty_like(arrays[0])
+        f = getattr(self._library, f"{name}_{_c_name(out.dtype)}")
+        f(*map(_pointer, arrays), _pointer(out), ctypes.c_long(out.size))
+        return out
+
+    def rows(self, x, labels, g, stride):
+        """logsumexp, softmax, log_softmax, cross_entropy and its gradient of each row of x."""
+        row, full = np.empty_like(g), np.empty_like(x)
+        outs = [row, full, full.copy(), row.copy(), full.copy()]
+        getattr(self._library, f"rows_{_c_name(x.dtype)}")(
+            *map(_pointer, (x, labels, g)),
+            *map(ctypes.c_long, (*x.shape, stride)),
+            *map(_pointer, outs),
+        )
+        return outs
+
+    def update(self, name, arrays, settings):
+        types = dict.fromkeys(_c_name(a.dtype) for a in arrays[:-1])
+        if name == "sgd" or len(types) == 2:
+            suffix = "_".join(types)
+        else:
+            suffix = "_".join([*types, *types])
+        getattr(self._library, f"{name}_{suffix}")(
+            *map(_pointer, arrays),
+            ctypes.c_long(arrays[0].size),
+            *map(ctypes.c_double, settings),
+        )

@@ -1,0 +1,518 @@
+"""Each kernel three ways: its twin against decimal arithmetic, its text compiled for the host
+against the twin, and through CuPy against the twin."""
+
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from kernels_host import BINARY, COMPILER, DIVISION, UNARY, HostKernels
+from kernels_reference import exact, limits, ulps
+
+from gpugrad import backends
+from gpugrad.backends import twins
+
+try:
+    from ml_dtypes import bfloat16
+except ImportError:
+    HALVES = [np.dtype("float16")]
+else:
+    HALVES = [np.dtype("float16"), np.dtype(bfloat16)]
+DTYPES = [*HALVES, np.dtype("float32"), np.dtype("float64")]
+
+SPECIAL = [0.0, -0.0, 0.5, -0.5, 1, -1, 3, -3, 30, -30, 80, -80, 1e4, -1e4, np.inf, -np.inf, np.nan]
+
+# the largest error in units of the last place, over the range where the result is normal
+ULPS = {
+    "sigmoid": {"float32": 4, "float64": 4},
+    "sigmoid_grad": {"float32": 4, "float64": 4},
+    "tanh_grad": {"float32": 5, "float64": 4},
+    "softplus": {"float32": 4, "float64": 3},
+    "log_sigmoid": {"float32": 4, "float64": 3},
+    "silu": {"float32": 4, "float64": 4},
+    "silu_grad": {"float32": 5, "float64": 5},
+    "erf": {"float32": 1, "float64": 4},
+    "gelu": {"float32": 1, "float64": 10},
+    "gelu_grad": {"float32": 1, "float64": 8},
+    "relu": {"float32": 0, "float64": 0},
+    "relu_grad": {"float32": 0, "float64": 0},
+}
+
+LIMITS = {
+    "sigmoid": [(0, 0.5), (np.inf, 1), (-np.inf, 0), (-1e4, 0)],
+    "softplus": [(np.inf, np.inf), (-np.inf, 0), (1e4, 1e4)],
+    "log_sigmoid": [(np.inf, 0), (-np.inf, -np.inf), (-1e4, -1e4)],
+    "silu": [(0, 0), (np.inf, np.inf), (-np.inf, 0), (-1e4, 0)],
+    "gelu": [(0, 0), (np.inf, np.inf), (-np.inf, 0), (-1e4, 0)],
+    "erf": [(0, 0), (np.inf, 1), (-np.inf, -1)],
+    "relu": [(0, 0), (np.inf, np.inf), (-np.inf, 0)],
+    "sigmoid_grad": [(0, 0.25), (np.inf, 0), (-np.inf, 0), (-1e4, 0)],
+    "tanh_grad": [(0, 1), (np.inf, 0), (-np.inf, 0), (-1e4, 0)],
+    "silu_grad": [(0, 0.5), (np.inf, 1), (-np.inf, 0), (-1e4, 0)],
+    "gelu_grad": [(0, 0.5), (np.inf, 1), (-np.inf, 0), (-1e4, 0)],
+    "relu_grad": [(0, 0), (np.inf, 1), (-np.inf, 0)],
+}
+
+each_name = pytest.mark.parametrize("name", UNARY + BINARY)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def twin(name, x):
+    """A twin at x, a derivative for a cotangent of ones."""
+    f = getattr(twins, name)
+    return f(np.ones_like(x), x) if name in BINARY else f(x)
+
+
+def special(dtype):
+    """Special values and a range of ordinary ones."""
+    with np.errstate(over="ignore"):
+        return np.array(SPECIAL + list(np.linspace(-20, 20, 47)), dtype)
+
+
+def assert_close(got, expected, units, floor=0.0):
+    """Equal dtype, shape, infinities and NaN; else within some units of the last place.
+
+    Below the smallest normal number a device gives 0.
+    """
+    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+    eps, tiny, _ = limits(got.dtype)
+    np.testing.assert_allclose(
+        got.astype(float),
+        expected.astype(float),
+        rtol=units * eps,
+        atol=max(tiny, units * eps * floor),
+    )
+
+
+# ---- the twins
+
+
+@each_name
+@each_dtype
+def test_twin_is_accurate(name, dtype):
+    rng = np.random.default_rng(0)
+    near_zero = rng.standard_normal(60) * 10.0 ** rng.uniform(-6, 0, 60)
+    x = np.concatenate([rng.uniform(-80, 80, 60), rng.uniform(-6, 6, 60), near_zero]).astype(dtype)
+    x = x[x != 0]
+    references = [exact(name, v) for v in x.astype(float).tolist()]
+    # near the zero of the derivatives of silu and gelu the absolute error counts
+    floor = 0.3 if name in ("silu_grad", "gelu_grad") else 0
+    near = np.abs(x.astype(float)) < 4 if floor else np.ones(x.shape, bool)
+    bound = ULPS[name].get(dtype.name, 0.51)
+    for where, at_least in ((near, floor), (~near, 0)):
+        if where.any():
+            chosen = [r for r, keep in zip(references, where, strict=True) if keep]
+            assert ulps(twin(name, x)[where], chosen, dtype, at_least) <= bound
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "sigmoid_grad"])
+def test_both_tails_in_float32(name):
+    start, stop = np.array([2.0**-20, 80], np.float32).view(np.uint32)
+    x = np.arange(start, stop, 1009, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([x, -x])
+    e = np.exp(-np.abs(x.astype(float)))
+    expected = e / (1 + e) ** 2 if name == "sigmoid_grad" else np.where(x > 0, 1, e) / (1 + e)
+    unit = 2.0 ** (np.frexp(expected)[1] - 24)
+    assert np.max(np.abs(twin(name, x) - expected) / unit) <= 4
+
+
+@each_name
+@each_dtype
+def test_limits(name, dtype):
+    for x, expected in LIMITS[name]:
+        np.testing.assert_array_equal(
+            twin(name, np.array([x]).astype(dtype)).astype(float),
+            np.array([expected]).astype(dtype).astype(float),
+        )
+    assert np.isnan(twin(name, np.array([np.nan], dtype)).astype(float)[0]) or name == "relu_grad"
+
+
+@each_name
+@each_dtype
+def test_twin_takes_any_shape_and_leaves_its_arguments(name, dtype):
+    x = special(dtype)
+    kept = x.copy()
+    whole = twin(name, x)
+    assert whole.dtype == dtype
+    assert twin(name, x[:0]).shape == (0,)
+    assert_close(twin(name, x[::-2]), whole[::-2], 4)
+    assert_close(twin(name, x.reshape(2, -1).T), whole.reshape(2, -1).T, 4)
+    assert_close(twin(name, x[5].reshape(())), whole[5].reshape(()), 4)
+    assert x.tobytes() == kept.tobytes()
+
+
+@each_name
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_arrays_give_what_small_ones_give(name, dtype):
+    x = np.random.default_rng(0).standard_normal((70, 500)).astype(dtype) * 9
+    expected = np.concatenate([twin(name, row)[None] for row in x])
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(twin(name, x), expected, rtol=4 * eps)
+    np.testing.assert_allclose(twin(name, x.T), expected.T, rtol=4 * eps)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_derivatives_broadcast_and_promote(name):
+    f = getattr(twins, name)
+    x = np.linspace(-3, 3, 6, dtype=np.float32)
+    slope = f(np.ones_like(x), x)
+    g = np.arange(1, 3, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(f(g, x), g * slope, rtol=1e-6)
+    np.testing.assert_allclose(f(g[0, 0].reshape(()), x), slope, rtol=1e-6)
+    np.testing.assert_allclose(f(g[:, 0], x[0].reshape(())), g[:, 0] * slope[0], rtol=1e-6)
+    assert f(g.astype(np.float64), x).dtype == np.float64
+    assert f(np.ones(6, np.float16), x).dtype == np.float32
+
+
+@each_name
+def test_integers_and_complex_numbers(name):
+    x = np.array([0, 1, 2])
+    got = twin(name, x)
+    assert got.dtype == (x.dtype if name == "relu" else np.float64)
+    np.testing.assert_array_equal(got, twin(name, x.astype(float)))
+    with pytest.raises(TypeError, match="real"):
+        twin(name, x + 1j)
+
+
+@each_dtype
+def test_infinite_cotangents_stay_silent(dtype):
+    x = special(dtype)
+    for name in BINARY:
+        getattr(twins, name)(np.full_like(x, np.inf), x)
+    grad = np.array([np.inf, np.nan, 1]).astype(dtype)
+    param, m, v = np.zeros((3, 3)).astype(dtype)
+    twins.sgd_step(param, m, grad, 0.1, 0.9)
+    twins.adam_step(param, m, v, grad, 0.1, 0.9, 0.999, 1e-8, 1)
+
+
+@each_dtype
+def test_softmax_and_its_like(dtype):
+    x = np.array([[1, 2, 3, -4], [50, 0, 0, 0], [-20, -20, -20.5, -21]]).astype(dtype)
+    exps = [[Decimal(v).exp() for v in row] for row in x.astype(float).tolist()]
+    sums = [sum(row) for row in exps]
+    units = 1 if dtype in HALVES else 8
+    shares = np.array([[float(e / s) for e in row] for row, s in zip(exps, sums)]).astype(dtype)
+    logs = np.array([[float((e / s).ln()) for e in row] for row, s in zip(exps, sums)])
+    log_sums = np.array([float(s.ln()) for s in sums]).astype(dtype)
+    assert_close(twins.softmax(x, 1), shares, units)
+    assert_close(twins.softmax(x.T, 0), shares.T, units)
+    assert_close(twins.log_softmax(x, -1), logs.astype(dtype), units, floor=1)
+    assert_close(twins.logsumexp(x, 1), log_sums, units)
+    assert_close(twins.logsumexp(x, (1,), keepdims=True), log_sums[:, None], units)
+    total = np.array(float(sum(sums).ln())).astype(dtype)
+    assert_close(twins.logsumexp(x), total, units)
+    labels = np.array([2, 0, -1])
+    picked = logs[np.arange(3), labels]
+    assert_close(twins.cross_entropy(x, labels), (-picked).astype(dtype), units, floor=1)
+    slope = shares.astype(float)
+    slope[np.arange(3), labels] -= 1
+    g = np.array([1, -2, 3]).astype(dtype)
+    expected = (slope * g.astype(float)[:, None]).astype(dtype)
+    assert_close(twins.cross_entropy_grad(g, x, labels), expected, 2 * units, floor=3)
+
+
+@each_dtype
+def test_softmax_of_special_rows(dtype):
+    inf, nan = np.inf, np.nan
+    x = np.array([[-inf, -inf], [inf, 0], [nan, 0], [-inf, 0], [inf, -inf]]).astype(dtype)
+    np.testing.assert_array_equal(
+        twins.logsumexp(x, 1).astype(float), np.array([-inf, inf, nan, 0, inf])
+    )
+    np.testing.assert_array_equal(twins.softmax(x[3:4], 1).astype(float), [[0, 1]])
+    np.testing.assert_array_equal(twins.log_softmax(x[3:4], 1).astype(float), [[-inf, 0]])
+    assert np.isnan(twins.softmax(x[:1], 1).astype(float)).all()
+    assert twins.logsumexp(x[:0], 0).astype(float).tolist() == [-inf, -inf]
+    assert twins.softmax(x[:, :0], 1).shape == (5, 0)
+    assert twins.logsumexp(x[3, 1].reshape(())).shape == ()
+
+
+def test_log_softmax_of_large_numbers_keeps_its_digits():
+    x = np.array([[1000, 1000.0625]], np.float32)
+    np.testing.assert_allclose(twins.log_softmax(x, 1), twins.log_softmax(x - 1000, 1), rtol=1e-6)
+
+
+def plain_adam(p, m, v, g, lr, beta1, beta2, eps, t):
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g * g
+    return p - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps), m, v
+
+
+def problem(dtype, state):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((3, 4)).astype(dtype) for _ in range(2)]
+    states = [np.abs(rng.standard_normal((3, 4))).astype(state) for _ in range(2)]
+    return arrays[0], *states, arrays[1]
+
+
+STATES = [(d, d) for d in DTYPES] + [(d, np.dtype(np.float32)) for d in HALVES]
+each_state = pytest.mark.parametrize(("dtype", "state"), STATES, ids=str)
+
+
+@each_state
+def test_optimizer_steps(dtype, state):
+    p, v, m, g = problem(dtype, state)
+    kept = g.copy()
+    units = 1 if dtype in HALVES else 8
+    p64, v64, m64, g64 = (a.astype(float) for a in (p, v, m, g))
+    twins.sgd_step(p, None, g, 0.1, 0.0)
+    assert_close(p, (p64 - 0.1 * g64).astype(dtype), units, floor=1)
+    p64, velocity = p.astype(float), v.copy()
+    twins.sgd_step(p, velocity, g, 0.1, 0.9)
+    assert_close(velocity, (0.9 * v64 + g64).astype(state), units, floor=1)
+    assert_close(p, (p64 - 0.1 * (0.9 * v64 + g64)).astype(dtype), units, floor=1)
+    for t in (1, 2):
+        p64, m64, v64 = plain_adam(
+            *(a.astype(float) for a in (p, m, v, g)), 0.1, 0.9, 0.999, 1e-8, t
+        )
+        twins.adam_step(p, m, v, g, 0.1, 0.9, 0.999, 1e-8, t)
+        for got, expected in ((p, p64), (m, m64), (v, v64)):
+            assert_close(got, expected.astype(got.dtype), units, floor=1)
+    np.testing.assert_array_equal(g, kept)
+
+
+# ---- the text of the kernels, compiled for the host
+
+
+@pytest.fixture(scope="module")
+def host_kernels(tmp_path_factory):
+    if COMPILER is None:
+        pytest.skip("no C++ compiler")
+    return HostKernels(tmp_path_factory.mktemp("kernels"))
+
+
+def units_of(dtype):
+    return 1 if dtype in HALVES else 12
+
+
+@each_name
+@each_dtype
+def test_text_agrees_with_twin(host_kernels, name, dtype):
+    x = special(dtype)
+    if name in UNARY:
+        assert_close(host_kernels.elementwise(name, x), twin(name, x), units_of(dtype), floor=0.1)
+        return
+    for value in (1, -2.5, 0, np.inf, np.nan):
+        g = np.full_like(x, value)
+        got = host_kernels.elementwise(name, g, x)
+        assert_close(got, getattr(twins, name)(g, x), units_of(dtype), floor=0.1)
+
+
+@each_name
+@pytest.mark.parametrize("dtype", [np.dtype("float32"), np.dtype("float64")], ids=str)
+def test_text_is_accurate_in_the_tails(host_kernels, name, dtype):
+    x = np.linspace(-80, 80, 41).astype(dtype)
+    args = (np.ones_like(x), x) if name in BINARY else (x,)
+    references = [exact(name, v) for v in x.astype(float).tolist()]
+    assert ulps(host_kernels.elementwise(name, *args), references, dtype) <= 6
+
+
+def division_operands(dtype):
+    values = [0.0, -0.0, 0.1, 0.3, 1, 2.5, 7, 1e4, np.inf]
+    both_signs = np.array([*values, *(-v for v in values), np.nan]).astype(dtype)
+    return [np.ascontiguousarray(a) for a in np.meshgrid(both_signs, both_signs)]
+
+
+def by_numpy(name, a, b):
+    """NumPy's // or %, of which the device functions are twins."""
+    with np.errstate(all="ignore"):
+        return np.floor_divide(a, b) if name == "floor_quotient" else np.remainder(a, b)
+
+
+def assert_identical(got, expected):
+    """Equal dtype and values, signs of zeros included."""
+    assert got.dtype == expected.dtype
+    got, expected = got.astype(float), expected.astype(float)
+    np.testing.assert_array_equal(got, expected)
+    real = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[real]), np.signbit(expected[real]))
+
+
+@pytest.mark.parametrize("name", DIVISION)
+@each_dtype
+def test_text_of_division_agrees_with_numpy(host_kernels, name, dtype):
+    a, b = division_operands(dtype)
+    assert_identical(host_kernels.elementwise(name, a, b), by_numpy(name, a, b))
+
+
+def logits(dtype):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((8, 11)) * 4).astype(dtype)
+    x[1], x[2, 3], x[3, 4], x[4, :9] = -np.inf, np.inf, np.nan, -np.inf
+    x[5] *= 100
+    g = rng.standard_normal(8).astype(dtype)
+    return x, np.array([0, 1, 2, 3, 10, 5, -1, -11]), g
+
+
+@each_dtype
+@pytest.mark.parametrize("stride", [1, 4, 32])
+def test_text_of_softmax_agrees_with_twin(host_kernels, dtype, stride):
+    x, labels, g = logits(dtype)
+    expected = [
+        twins.logsumexp(x, 1),
+        twins.softmax(x, 1),
+        twins.log_softmax(x, 1),
+        twins.cross_entropy(x, labels),
+        twins.cross_entropy_grad(g, x, labels),
+    ]
+    for got, wanted in zip(host_kernels.rows(x, labels, g, stride), expected, strict=True):
+        assert_close(got, wanted, units_of(dtype), floor=4)
+
+
+@each_state
+def test_text_of_optimizers_agrees_with_twin(host_kernels, dtype, state):
+    units = units_of(dtype)
+    p, v, m, g = problem(dtype, state)
+    q, w, n = p.copy(), v.copy(), m.copy()
+    twins.sgd_step(p, None, g, 0.1, 0.0)
+    host_kernels.update("sgd", (q, g), (0.1,))
+    assert_close(q, p, units, floor=1)
+    twins.adam_step(p, m, v, g, 0.1, 0.9, 0.999, 1e-8, 3)
+    settings = (0.1 / (1 - 0.9**3), 1 - 0.9, 1 - 0.999, 1 - 0.999**3, 1e-8)
+    host_kernels.update("adam", (q, n, w, g), settings)
+    for got, expected in ((q, p), (n, m), (w, v)):
+        assert_close(got, expected, units, floor=1)
+    twins.sgd_step(p, v, g, 0.1, 0.9)
+    host_kernels.update("momentum", (q, w, g), (0.1, 0.9))
+    assert_close(q, p, units, floor=1)
+    assert_close(w, v, units, floor=1)
+
+
+# ---- through CuPy
+
+
+@pytest.fixture
+def on_gpu(cuda):
+    """The backend of the CUDA device, and a function that puts a NumPy array there."""
+    backend = backends.backend_of_kind("cuda")
+    return backend, lambda x: backend.asarray(x, None, cuda, None)
+
+
+def launches():
+    """The number of kernels launched so far, where the device is emulated."""
+    return sys.modules["cupy_emu"].launches() if "cupy_emu" in sys.modules else None
+
+
+@each_name
+@each_dtype
+def test_kernel_agrees_with_twin(on_gpu, name, dtype):
+    backend, put = on_gpu
+    x = special(dtype)
+    f, f_twin = getattr(backend.xp, name), getattr(twins, name)
+    shapes = (x, x.reshape(2, -1).T, x[:0], x[5].reshape(()))
+    for arg in shapes:
+        args = (np.full(arg.shape, 2, dtype), arg) if name in BINARY else (arg,)
+        got = backend.to_host(f(*map(put, args)))
+        assert_close(got, f_twin(*args), units_of(dtype), floor=0.1)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_kernels_of_derivatives_broadcast_and_promote(on_gpu, name):
+    backend, put = on_gpu
+    x = np.linspace(-3, 3, 6, dtype=np.float32)
+    f, f_twin = getattr(backend.xp, name), getattr(twins, name)
+    for g in (np.float32([[1], [2]]), np.array(2, np.float32), np.ones((2, 1)), np.ones(6, "e")):
+        got = backend.to_host(f(put(g), put(x)))
+        assert_close(got, f_twin(g, x), 12)
+
+
+@each_name
+def test_kernels_take_integers_but_no_complex_numbers(on_gpu, name):
+    backend, put = on_gpu
+    x = np.array([0, 1, 2])
+    args = (x, x) if name in BINARY else (x,)
+    f = getattr(backend.xp, name)
+    assert_close(
+        backend.to_host(f(*map(put, args))).astype(float), 1.0 * getattr(twins, name)(*args), 12
+    )
+    assert backend.to_host(f(*map(put, args))).dtype == getattr(twins, name)(*args).dtype
+    with pytest.raises(TypeError, match="real"):
+        f(*(put(a + 1j) for a in args))
+
+
+@pytest.mark.parametrize("name", DIVISION)
+@each_dtype
+def test_kernels_of_division_agree_with_numpy(on_gpu, name, dtype):
+    backend, put = on_gpu
+    f = {"floor_quotient": backend.xp.floor_divide, "floor_remainder": backend.xp.remainder}[name]
+    a, b = division_operands(dtype)
+    assert_identical(backend.to_host(f(put(a), put(b))), by_numpy(name, a, b))
+    for number in (2, 2.5, True, np.float64(2.5)):
+        assert_identical(backend.to_host(f(put(a), number)), by_numpy(name, a, number))
+        assert_identical(backend.to_host(f(number, put(a))), by_numpy(name, number, a))
+    x = np.arange(-5, 5)
+    for other in (3, -3, x[::-1] * 2 + 1, x * 0.5 + 0.25):
+        y = put(other) if isinstance(other, np.ndarray) else other
+        assert_identical(backend.to_host(f(put(x), y)), by_numpy(name, x, other))
+    with pytest.raises(TypeError):
+        f(put(x), 2j)
+
+
+@each_dtype
+def test_kernels_of_softmax_agree_with_twins(on_gpu, dtype):
+    backend, put = on_gpu
+    xp, units = backend.xp, units_of(dtype)
+    x, labels, g = logits(dtype)
+    X, L, G = put(x), put(labels), put(g)
+
+    def check(got, expected):
+        assert_close(backend.to_host(got), expected, units, floor=4)
+
+    for a, A in ((x, X), (np.asfortranarray(x[:, ::2]), X[:, ::2])):
+        for axis in (0, 1, -1):
+            check(xp.softmax(A, axis), twins.softmax(a, axis))
+            check(xp.log_softmax(A, axis), twins.log_softmax(a, axis))
+            check(xp.logsumexp(A, axis), twins.logsumexp(a, axis))
+            check(xp.logsumexp(A, axis, keepdims=True), twins.logsumexp(a, axis, keepdims=True))
+    check(xp.logsumexp(X[6:]), twins.logsumexp(x[6:]))
+    check(xp.logsumexp(X[6:], (0, 1), True), twins.logsumexp(x[6:], (0, 1), True))
+    check(xp.logsumexp(X[:0], 0), twins.logsumexp(x[:0], 0))
+    check(xp.softmax(X[:0], 1), twins.softmax(x[:0], 1))
+    check(xp.cross_entropy(X, L), twins.cross_entropy(x, labels))
+    check(xp.cross_entropy(X.T[:8], L % 8), twins.cross_entropy(x.T[:8], labels % 8))
+    check(xp.cross_entropy_grad(G, X, L), twins.cross_entropy_grad(g, x, labels))
+    with pytest.raises(ValueError, match="axis"):
+        xp.softmax(X, 2)
+
+
+@each_state
+def test_kernels_of_optimizers_agree_with_twins(on_gpu, dtype, state):
+    backend, put = on_gpu
+    units = units_of(dtype)
+    arrays = problem(dtype, state)
+    on_device = [put(a) for a in arrays]
+
+    def check(step, *order, settings):
+        getattr(twins, step)(*(arrays[i] if i is not None else None for i in order), *settings)
+        before = launches()
+        getattr(backend.xp, step)(
+            *(on_device[i] if i is not None else None for i in order), *settings
+        )
+        assert before is None or launches() == before + 1
+        for got, expected in zip(on_device, arrays, strict=True):
+            assert_close(backend.to_host(got), expected, units, floor=1)
+
+    check("sgd_step", 0, None, 3, settings=(0.1, 0.0))
+    check("adam_step", 0, 2, 1, 3, settings=(0.1, 0.9, 0.999, 1e-8, 1))
+    check("adam_step", 0, 2, 1, 3, settings=(0.1, 0.9, 0.999, 1e-8, 2))
+    check("sgd_step", 0, 1, 3, settings=(0.1, 0.9))
+
+
+def test_one_launch_per_kernel(on_gpu):
+    backend, put = on_gpu
+    if launches() is None:
+        pytest.skip("launches are counted on the emulated device only")
+    xp = backend.xp
+    x = put(np.ones((4, 3), np.float32))
+    labels = put(np.zeros(4, int))
+    expected = {
+        lambda: xp.sigmoid(x): 1,
+        lambda: xp.sigmoid_grad(x, x): 1,
+        lambda: xp.logsumexp(x, 1): 1,
+        lambda: xp.softmax(x, 1): 2,
+        lambda: xp.cross_entropy(x, labels): 2,
+        lambda: xp.cross_entropy_grad(x[:, 0], x, labels): 2,
+    }
+    for call, count in expected.items():
+        before = launches()
+        call()
+        assert launches() - before == count

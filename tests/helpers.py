@@ -1,0 +1,56 @@
+"""What several test files need."""
+
+import numpy as np
+
+import gpugrad as gg
+from gpugrad.trees import flatten
+
+
+def leaf(values, **options):
+    """A float64 tensor on the default device that requires a gradient."""
+    options = {"dtype": "float64", "requires_grad": True} | options
+    return gg.asarray(values, device=gg.backends.default_device(), **options)
+
+
+def array(values, dtype=None):
+    """A raw array on the default device."""
+    return gg.asarray(values, dtype=dtype, device=gg.backends.default_device()).data
+
+
+def host(x):
+    """A tensor, raw array or number as a NumPy array."""
+    return (x if isinstance(x, gg.Tensor) else gg.asarray(x)).get()
+
+
+def flat(out):
+    """The leaves of a result."""
+    return flatten(out)[0]
+
+
+def tolerance(dtype):
+    """The relative error of a handful of roundings."""
+    dtype = np.dtype(dtype)
+    return 32 * np.finfo(dtype).eps if dtype.kind in "fc" else 0
+
+
+def assert_same(got, expected, rtol=None):
+    """Results of one dtype and shape, with values equal to tolerance."""
+    for x, wanted in zip(map(host, flat(got)), map(host, flat(expected)), strict=True):
+        assert (x.dtype, x.shape) == (wanted.dtype, wanted.shape)
+        allowed = tolerance(x.dtype) if rtol is None else rtol
+        np.testing.assert_allclose(x, wanted, rtol=allowed, atol=allowed)
+
+
+def assert_same_zeros(got, expected):
+    """Zeros of the same sign."""
+    for x, wanted in zip(map(host, flat(got)), map(host, flat(expected)), strict=True):
+        if wanted.dtype.kind == "f":
+            zeros = wanted == 0
+            np.testing.assert_array_equal(np.signbit(x[zeros]), np.signbit(wanted[zeros]))
+
+
+def gradients(f, *args):
+    """The gradients of the sum of `f` at float64 values, from `backward`, as NumPy arrays."""
+    leaves = [leaf(x) for x in args]
+    gg.sum(f(*leaves)).backward()
+    return [x.grad.get() for x in leaves]

@@ -1,0 +1,199 @@
+"""Every operation of the table: values, derivatives, dtypes, special values, on every device."""
+
+import inspect
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from helpers import array, assert_same, assert_same_zeros, flat, host
+from table import ROWS, SPECIAL
+
+import gpugrad as gg
+from gpugrad.ops import activations
+from gpugrad.testing import check_grads
+
+DIFFERENTIABLE = [row for row in ROWS if row.order]
+ENTRYWISE = [row for row in ROWS if row.broadcasts and "d" in row.dtypes]
+BINARY = [row for row in ENTRYWISE if len(row.args) == 2]
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=str)
+each_entrywise = pytest.mark.parametrize("row", ENTRYWISE, ids=str)
+each_binary = pytest.mark.parametrize("row", BINARY, ids=str)
+each_differentiable = pytest.mark.parametrize("row", DIFFERENTIABLE, ids=str)
+
+
+def each_dtype(rows, dtypes="?qfdFD"):
+    pairs = [(row, np.dtype(c)) for row in rows for c in row.dtypes if c in dtypes]
+    return pytest.mark.parametrize(("row", "dtype"), pairs, ids=str)
+
+
+def check_forward(row, args, device):
+    """`row` on tensors and on raw arrays against NumPy; it warns only where NumPy's ufunc does."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        expected = row.reference(*args)
+    numpys_own = isinstance(row.reference, np.ufunc)
+    tensors = [gg.asarray(x, device=device) if isinstance(x, np.ndarray) else x for x in args]
+    with np.errstate(all="ignore" if caught and numpys_own else None):
+        out = row.function(*tensors)
+        raw = row.function(*(x.data if isinstance(x, gg.Tensor) else x for x in tensors))
+    assert all(isinstance(x, gg.Tensor) and x.device == device for x in flat(out))
+    assert not any(isinstance(x, gg.Tensor) for x in flat(raw))
+    for got in (out, raw):
+        assert_same(got, expected)
+        if numpys_own:
+            assert_same_zeros(got, expected)
+
+
+def vjp_of(row, args, device):
+    """Value and cotangents of `row` on `device`, for a fixed cotangent of the result."""
+    f, xs = row.of_differentiable([array(x) for x in args])
+    out, pullback = gg.vjp(f, *xs)
+    rng = np.random.default_rng(1)
+    gs = [array(np.asarray(rng.standard_normal(x.shape), x.dtype)) for x in flat(out)]
+    return out, pullback(gs)
+
+
+# ---- the table
+
+
+def test_every_public_function_is_in_the_table():
+    elsewhere = {"creation", "dtypes", "backends", "tape", "transforms"}
+    functions = {
+        name: f
+        for name, f in vars(gg).items()
+        if inspect.isfunction(f) and f.__module__.rpartition(".")[2] not in elsewhere
+    }
+    functions |= {name: f for name, f in vars(activations).items() if hasattr(f, "op")}
+    assert {"add", "all", "sum", "sigmoid_grad", "take"} <= functions.keys()
+    assert functions.keys() <= {row.name for row in ROWS}
+    with_derivative = {name for name, f in functions.items() if getattr(f, "op", None)}
+    assert with_derivative <= {row.name for row in DIFFERENTIABLE}
+
+
+# ---- forward
+
+
+@each_dtype(ROWS)
+def test_forward(row, dtype, device):
+    check_forward(row, row.draw(dtype), device)
+
+
+@each_dtype(ENTRYWISE, "fd")
+def test_forward_at_special_values(row, dtype, device):
+    drawn = [not isinstance(x, np.ndarray) for x in row.args]
+    grid = iter(np.array(list(itertools.product(SPECIAL, repeat=sum(drawn))), dtype).T.copy())
+    condition = np.arange(len(SPECIAL) ** sum(drawn)) % 2 == 0
+    check_forward(row, [next(grid) if values else condition for values in drawn], device)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
+@each_entrywise
+def test_forward_of_empty_and_0d(row, shape, device):
+    check_forward(row, [np.resize(x, shape).astype(x.dtype) for x in row.draw("float32")], device)
+
+
+@each_row
+def test_nothing_is_recorded_without_need(row, device):
+    args = [gg.asarray(array(x)) for x in row.draw(row.dtypes[-1])]
+    assert not any(x.requires_grad for x in flat(row.function(*args)))
+    for x in args:
+        x.requires_grad = x.dtype.kind in "fc"
+    with gg.no_grad():
+        assert not any(x.requires_grad for x in flat(row.function(*args)))
+    assert all(x.requires_grad is bool(row.order) for x in flat(row.function(*args)))
+
+
+# ---- derivatives
+
+
+@each_dtype(DIFFERENTIABLE, "dD")
+def test_derivatives(row, dtype, device):
+    f, xs = row.of_differentiable([array(x) for x in row.draw(dtype)])
+    check_grads(f, xs, order=row.order)
+
+
+@each_dtype(DIFFERENTIABLE, "fF")
+def test_derivatives_at_single_precision(row, dtype, device):
+    args = row.draw(dtype)
+    wide = [x.astype(np.result_type(x, np.float64)) if x.dtype.kind in "fc" else x for x in args]
+    out, cotangents = vjp_of(row, args, device)
+    assert all(x.dtype == dtype for x in cotangents)
+    for got, expected in zip(cotangents, vjp_of(row, wide, device)[1], strict=True):
+        np.testing.assert_allclose(host(got), host(expected), rtol=3e-4, atol=3e-5)
+
+
+# ---- operands of several kinds
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((0, 3), (1, 3)), ((1, 1), ())], ids=str
+)
+@each_binary
+def test_broadcasting(row, shapes, device):
+    args = [np.resize(x, shape) for x, shape in zip(row.draw("float64"), shapes, strict=True)]
+    check_forward(row, args, device)
+    if row.order:
+        check_grads(row.function, [array(x) for x in args], order=1)
+
+
+@pytest.mark.parametrize("scalar", [2, 1.5, True, 1 - 2j], ids=str)
+@pytest.mark.parametrize("side", ["left", "right"])
+@each_dtype(BINARY, "qfdD")
+def test_python_scalars(row, dtype, side, scalar, device):
+    if isinstance(scalar, complex) and "D" not in row.dtypes:
+        pytest.skip("real only")
+    x = row.draw(dtype)[0]
+    check_forward(row, [scalar, x] if side == "left" else [x, scalar], device)
+    if row.order and dtype.char in "dD":
+
+        def f(x):
+            return row.function(scalar, x) if side == "left" else row.function(x, scalar)
+
+        check_grads(f, [array(x)])
+
+
+@pytest.mark.parametrize("dtypes", ["fd", "df", "fD", "Fd", "fF", "qd", "fq", "dF"])
+@each_binary
+def test_mixed_dtypes(row, dtypes, device):
+    if not set(dtypes) <= set(row.dtypes):
+        pytest.skip("not of these dtypes")
+    a, b = (row.draw(c)[i] for i, c in enumerate(dtypes))
+    check_forward(row, [a, b], device)
+    if row.order:
+        a, b = gg.asarray(array(a)), gg.asarray(array(b))
+        if "q" in dtypes:
+            integer, other = (a, b) if dtypes[0] == "q" else (b, a)
+            f = (lambda x: row.function(integer, x)) if integer is a else lambda x: row.function(x, b)
+            check_grads(f, [other], order=1)
+        else:
+            check_grads(row.function, [a, b], order=1)
+
+
+# ---- both backends
+
+
+@each_dtype(DIFFERENTIABLE, "fd")
+def test_gradients_are_the_same_on_both_devices(row, dtype, cuda):
+    args = row.draw(dtype)
+    on_each = []
+    for where in (gg.device("cpu"), cuda):
+        with where:
+            on_each.append(vjp_of(row, args, where))
+    on_cpu, on_cuda = on_each
+    assert_same(on_cuda, on_cpu, rtol=1e-4 if dtype == np.float32 else 1e-11)
+
+
+@each_dtype([row for row in ENTRYWISE if row.order], "fd")
+def test_gradients_at_special_values_are_the_same_on_both_devices(row, dtype, cuda):
+    drawn = [not isinstance(x, np.ndarray) for x in row.args]
+    grid = iter(np.array(list(itertools.product(SPECIAL, repeat=sum(drawn))), dtype).T.copy())
+    condition = np.arange(len(SPECIAL) ** sum(drawn)) % 2 == 0
+    args = [next(grid) if values else condition for values in drawn]
+    on_each = []
+    with np.errstate(all="ignore"):
+        for where in (gg.device("cpu"), cuda):
+            with where:
+                on_each.append(vjp_of(row, args, where))
+    assert_same(on_each[1], on_each[0], rtol=1e-4 if dtype == np.float32 else 1e-11)

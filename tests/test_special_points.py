@@ -1,0 +1,147 @@
+"""Derivatives where a function has a kink, a pole, a tie, or numbers at the end of the range.
+
+The limit where there is one, else the subgradient of smallest norm; ties share evenly.
+"""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from helpers import array, host
+
+import gpugrad as gg
+
+inf, nan = math.inf, math.nan
+MASK = np.array([True, False])
+
+# case, function, its arguments, the gradients of the sum of its result (None: not looked at)
+POINTS = [
+    # ---- order
+    ("max of a tie", gg.max, [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("max of a tie, axis", lambda x: gg.max(x, axis=0), [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("max of two rows", lambda x: gg.max(x, axis=1), [[[1, 1], [0, 1]]], [[[0.5, 0.5], [0, 1]]]),
+    ("max with nan", gg.max, [[nan, 1]], [[1, 0]]),
+    ("min of a tie", gg.min, [[1, 1, 2]], [[0.5, 0.5, 0]]),
+    ("min with nan", gg.min, [[1, nan]], [[0, 1]]),
+    ("maximum of a tie", gg.maximum, [1, 1], [0.5, 0.5]),
+    ("maximum(nan, 1)", gg.maximum, [nan, 1], [1, 0]),
+    ("maximum(1, nan)", gg.maximum, [1, nan], [0, 1]),
+    ("minimum of a tie", gg.minimum, [1, 1], [0.5, 0.5]),
+    ("minimum(nan, 1)", gg.minimum, [nan, 1], [1, 0]),
+    ("clip(0, 0, 1)", lambda x: gg.clip(x, 0, 1), [0], [1]),
+    ("clip(x, x, high)", gg.clip, [0, 0, 1], [1, 0, 0]),
+    ("clip(x, low, x)", gg.clip, [1, 0, 1], [1, 0, 0]),
+    ("clip below", gg.clip, [-1, 0, 1], [0, 1, 0]),
+    ("clip, low > high", gg.clip, [0.5, 2, 1], [0, 0, 1]),
+    ("abs(0)", gg.abs, [0], [0]),
+    ("abs(0+0j)", gg.abs, [0j], [0]),
+    ("sign(0)", gg.sign, [0], [0]),
+    ("relu(0)", gg.relu, [0], [0]),
+    ("round(2.5)", gg.round, [2.5], [0]),
+    ("copysign(2, -1)", gg.copysign, [2, -1], [-1, 0]),
+    ("copysign(0, -1)", gg.copysign, [0, -1], [0, 0]),
+    ("nextafter(1, 2)", gg.nextafter, [1, 2], [1, 0]),
+    ("remainder(5, 3)", gg.remainder, [5, 3], [1, -1]),
+    ("floor_divide(5, 3)", gg.floor_divide, [5, 3], [0, 0]),
+    # ---- poles and corners
+    ("sqrt(0)", gg.sqrt, [0], [inf]),
+    ("sqrt of a sum of squares", lambda x: gg.sqrt(gg.sum(x * x)), [[0, 0]], [[nan, nan]]),
+    ("reciprocal(0)", gg.reciprocal, [0], [-inf]),
+    ("acos(1)", gg.acos, [1], [-inf]),
+    ("acosh(1)", gg.acosh, [1], [inf]),
+    ("log1p(-1)", gg.log1p, [-1], [inf]),
+    ("expm1(800)", gg.expm1, [800], [inf]),
+    ("tan(pi/2)", gg.tan, [math.pi / 2], [math.tan(math.pi / 2) ** 2]),
+    ("hypot(0, 0)", gg.hypot, [0, 0], [0, 0]),
+    ("atan2(0, 0)", gg.atan2, [0, 0], [0, 0]),
+    ("where(True, x, 1 / x)", lambda x: gg.where(x == 0, x, 1 / x), [0], [nan]),
+    ("where(True, 0, log(x))", lambda x: gg.where(x == 0, 0, gg.log(x)), [0], [nan]),
+    # ---- powers
+    ("0 ** 2", gg.pow, [0, 2], [0, 0]),
+    ("0 ** 0", gg.pow, [0, 0], [0, 0]),
+    ("0 ** 1", gg.pow, [0, 1], [1, 0]),
+    ("0 ** 0.5", gg.pow, [0, 0.5], [inf, 0]),
+    ("-2 ** 3", gg.pow, [-2, 3], [12, nan]),
+    ("-2 ** 3, constant exponent", lambda x: x**3, [-2], [12]),
+    ("0 ** 2, constant exponent", lambda x: x**2, [0], [0]),
+    ("0 ** 1, constant exponent", lambda x: x**1, [0], [1]),
+    ("0 ** 0, constant exponent", lambda x: x**0, [0], [0]),
+    ("0.0 ** 0.0, constant exponent", lambda x: x**0.0, [0], [0]),
+    ("0 ** 2, constant base", lambda x: 0**x, [2], [0]),
+    ("2 ** 3, constant base", lambda x: 2**x, [3], [8 * math.log(2)]),
+    # ---- reductions
+    ("prod, one zero", gg.prod, [[0, 2, 3]], [[6, 0, 0]]),
+    ("prod, two zeros", gg.prod, [[0, 0, 3]], [[0, 0, 0]]),
+    ("cumulative_prod, zero", gg.cumulative_prod, [[2, 0, 3]], [[1, 8, 0]]),
+    ("std of a constant", gg.std, [[1, 1, 1]], [[0, 0, 0]]),
+    ("var of one, correction=1", lambda x: gg.var(x, correction=1), [[1]], [[nan]]),
+    ("mean of none", gg.mean, [[]], [[]]),
+    ("sum of none", gg.sum, [[]], [[]]),
+    ("logaddexp(-inf, -inf)", gg.logaddexp, [-inf, -inf], [0.5, 0.5]),
+    ("logaddexp(inf, 1)", gg.logaddexp, [inf, 1], [1, 0]),
+    ("logaddexp(-inf, 1)", gg.logaddexp, [-inf, 1], [0, 1]),
+    ("logsumexp with -inf", gg.logsumexp, [[-inf, 0, 0]], [[0, 0.5, 0.5]]),
+    ("logsumexp, large", gg.logsumexp, [[1e4, 1e4, -1e4]], [[0.5, 0.5, 0]]),
+    # ---- indexing and shapes
+    ("x[[0, 0, 2]]", lambda x: x[[0, 0, 2]], [[1, 2, 3]], [[2, 0, 1]]),
+    ("x[mask]", lambda x: x[array(MASK)], [[1, 2]], [[1, 0]]),
+    ("take", lambda x: gg.take(x, array([0, 0, 2])), [[1, 2, 3]], [[2, 0, 1]]),
+    (
+        "take_along_axis",
+        lambda x: gg.take_along_axis(x, array([0, 0, 2])),
+        [[1, 2, 3]],
+        [[2, 0, 1]],
+    ),
+    ("repeat", lambda x: gg.repeat(x, [1, 0, 2]), [[1, 2, 3]], [[1, 0, 2]]),
+    ("linspace", lambda a, b: gg.linspace(a, b, 3), [0, 1], [1.5, 1.5]),
+    ("by way of integers", lambda x: x.astype("int64").astype("float64"), [1.5], [0]),
+    # ---- complex numbers: steepest ascent
+    ("Re z", gg.real, [1 + 2j], [1]),
+    ("Re conj z", lambda z: gg.real(gg.conj(z)), [1 + 2j], [1]),
+    ("Re -iz", lambda z: gg.real(-1j * z), [1 + 2j], [1j]),
+    ("Im z", gg.imag, [1 + 2j], [1j]),
+    ("abs(z)**2", lambda z: gg.abs(z) ** 2, [1 + 2j], [2 + 4j]),
+    ("Re z**2", lambda z: gg.real(z**2), [1 + 2j], [2 - 4j]),
+    # ---- the ends of the range
+    ("atan, large", gg.atan, [1e200], [0]),
+    ("asinh, large", gg.asinh, [1e200], [1e-200]),
+    ("atan2, large", gg.atan2, [1e200, 1e200], [0.5e-200, -0.5e-200]),
+    ("atan2, small", gg.atan2, [1e-200, 1e-200], [0.5e200, -0.5e200]),
+    ("hypot, large", gg.hypot, [3e200, 4e200], [0.6, 0.8]),
+    ("hypot, small", gg.hypot, [3e-200, 4e-200], [0.6, 0.8]),
+    ("acosh, large", gg.acosh, [1e200], [1e-200]),
+    ("acos, near 1", gg.acos, [1 - 2**-53], [-(2.0**26)]),
+    ("tanh, tail", gg.tanh, [300], [4 * math.exp(-600)]),
+    ("sigmoid, tails", gg.sigmoid, [[-700, 700]], [[math.exp(-700), math.exp(-700)]]),
+    ("log_sigmoid, tails", gg.log_sigmoid, [[-1e4, 1e4, 700]], [[1, 0, math.exp(-700)]]),
+    ("softplus, tails", gg.softplus, [[-700, 1e4]], [[math.exp(-700), 1]]),
+    ("softmax, large", lambda x: gg.softmax(x)[0], [[1e4, 0, -1e4]], [[0, 0, 0]]),
+    ("log_softmax, large", lambda x: gg.log_softmax(x)[2], [[1e4, 0, -1e4]], [[-1, 0, 1]]),
+    ("cross_entropy", lambda x: gg.cross_entropy(x, array([1])), [[[1e4, 0]]], [[[1, -1]]]),
+]
+
+
+@pytest.mark.parametrize(("case", "f", "args", "expected"), POINTS, ids=[row[0] for row in POINTS])
+def test_gradient_at_special_point(case, f, args, expected, device):
+    """A finite derivative comes without a floating-point warning, unless the value has one."""
+    args = [array(x, "complex128" if isinstance(x, complex) else "float64") for x in args]
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
+        warnings.simplefilter("always")
+        f(*map(gg.asarray, args))
+    finite = all(np.isfinite(x).all() for x in expected)
+    with warnings.catch_warnings():
+        if caught or not finite:
+            warnings.simplefilter("ignore", RuntimeWarning)
+        got = gg.grad(lambda *xs: gg.sum(f(*xs)), argnums=range(len(args)))(*args)
+    for x, wanted in zip(got, expected, strict=True):
+        np.testing.assert_allclose(host(x), wanted, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("name", "sigmoid softplus log_sigmoid silu gelu relu tanh".split())
+def test_second_derivatives_of_activations_in_the_tails(name, device):
+    f = getattr(gg, name)
+    x = array([0.0, -0.0, 30.0, -30.0, 1e4, -1e4, 1e200, inf, -inf])
+    slope = gg.grad(lambda x: gg.sum(gg.grad(lambda x: gg.sum(f(x)))(x)))(x)
+    assert np.isfinite(host(slope)).all()
+    np.testing.assert_array_equal(host(slope)[4:], 0)

@@ -273,13 +273,11 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
 
 def _check_one_library(name: str, operands: Iterable[Any], arrays: list[Any]) -> None:
     """Refuse arrays of two libraries, which one of them might convert in silence."""
-    first = type(arrays[0])
-    for x in arrays:
-        if type(x) is not first:
-            kinds = {type(y) for y in arrays if hasattr(y, "dtype") and hasattr(y, "base")}
-            if len({backends.find_backend(kind) for kind in kinds}) > 1:
-                raise refusal(name, operands, TypeError())
-            return
+    types = set(map(type, arrays))
+    if len(types) > 1:
+        libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
+        if len(libraries - {None}) > 1:
+            raise refusal(name, operands, TypeError())
 
 
 def _check_operand(name: str, x: Any) -> None:

@@ -49,10 +49,9 @@ def _setitem(self: Tensor, key: Any, value: Any) -> None:
     if value_dtype is not None and not np.can_cast(value_dtype, self.dtype, "same_kind"):
         raise TypeError(f"setitem: {value_dtype} does not go into {self.dtype}: use .astype")
     new = raw(value)
-    library = backends.find_backend(type(new))
-    if library is not None and not isinstance(new, np.generic):
-        if library.device_of(new) != self.device:  # CuPy would take some NumPy arrays in silence
-            raise refusal("setitem", (self, value), TypeError())
+    number = isinstance(new, (int, float, complex, np.generic))
+    if not number and backends.device_of(new) != self.device:  # CuPy would take some in silence
+        raise refusal("setitem", (self, value), TypeError())
     try:
         self.data[indexing._raw_key(key, self.data, "setitem")] = new
     except (TypeError, ValueError, IndexError) as error:

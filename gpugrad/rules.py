@@ -10,7 +10,6 @@ Tensors alike, so derivatives of derivatives come by themselves.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -56,7 +55,7 @@ class Argument:
         values = [f"{arrays[index]}.shape" if n == "shape" else n for n in self.names]
         kept = values[0] if len(values) == 1 else f"({', '.join(values)})"
         # plain code, compiled once: it runs on every recorded call
-        self.select = eval(f"lambda {', '.join(known)}: {kept}")
+        self.select = _compiled(f"lambda {', '.join(known)}: {kept}")
         self.vjp = _of_kept(vjp, self.names)
         self.jvp = _of_kept(jvp, self.names)
 
@@ -153,8 +152,22 @@ def _is_array(value: Any) -> bool:
     return backends.find_backend(type(value)) is not None
 
 
+@functools.cache
+def _code(text: str) -> Any:
+    return compile(text, "<gpugrad.rules>", "eval")
+
+
+def _compiled(text: str, **scope: Any) -> Any:
+    """The function that `text` says; texts recur, and compiling them takes most of an import."""
+    return eval(_code(text), scope)
+
+
 def _names_of(rule: Rule | None) -> list[str]:
-    return list(inspect.signature(rule).parameters)[1:] if rule else []
+    return _positional(rule)[1:] if rule else []
+
+
+def _positional(f: Any) -> list[str]:
+    return list(f.__code__.co_varnames[: f.__code__.co_argcount])
 
 
 def _of_kept(rule: Rule | None, names: list[str]) -> Rule | None:
@@ -163,7 +176,7 @@ def _of_kept(rule: Rule | None, names: list[str]) -> Rule | None:
     if rule is None or len(own) == len(names) == 1:
         return rule
     given = ["kept" if len(names) == 1 else f"kept[{names.index(n)}]" for n in own]
-    return eval(f"lambda t, kept: rule({', '.join(['t', *given])})", {"rule": rule})
+    return _compiled(f"lambda t, kept: rule({', '.join(['t', *given])})", rule=rule)
 
 
 # ---- array functions
@@ -445,12 +458,17 @@ def reduction(weight: Rule) -> Callable[[F], F]:
     Both sweeps follow: the jvp is the sum of `t * weight` over `axis`, the vjp spreads `t` over
     the axis and multiplies. `weight` is a rule without a tangent; its names are kept.
     """
-    names = list(inspect.signature(weight).parameters)
+    names = _positional(weight)
     listed = ", ".join(dict.fromkeys([*names, "axis", "keepdims", "shape"]))
-    scope = {"weight": weight, "spread": _spread, "gather": _gather}
-    given = ", ".join(names)
-    vjp = eval(f"lambda t, {listed}: spread(t, shape, axis, keepdims) * weight({given})", scope)
-    jvp = eval(f"lambda t, {listed}: gather(t * weight({given}), axis, keepdims)", scope)
+    applied = f"weight({', '.join(names)})"
+    vjp = _compiled(
+        f"lambda t, {listed}: spread(t, shape, axis, keepdims) * {applied}",
+        weight=weight,
+        spread=_spread,
+    )
+    jvp = _compiled(
+        f"lambda t, {listed}: (t * {applied}).sum(axis=axis, keepdims=keepdims)", weight=weight
+    )
     return general((vjp,), (jvp,))
 
 
@@ -535,28 +553,25 @@ def _public(f: Callable[..., Any]) -> str:
     return f.__name__.lstrip("_")
 
 
-def _parameters(f: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _parameters(f: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the arrays (positional-only parameters) and of the options of `f`."""
-    parameters = inspect.signature(f).parameters.values()
-    arrays = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
-    return arrays, tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+    code = f.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return names[: code.co_posonlyargcount], names[code.co_posonlyargcount :]
 
 
-def _binder(f: Callable[..., Any]) -> Callable[..., tuple]:
+def _binder(f: Any) -> Callable[..., tuple]:
     """A function that binds a call's options as `f` does and returns them as a tuple."""
-    parameters = [
-        p for p in inspect.signature(f).parameters.values() if p.kind is not p.POSITIONAL_ONLY
+    arrays, options = _parameters(f)
+    positional = f.__code__.co_argcount - len(arrays)
+    listed = [
+        *options[:positional],
+        *(["*"] if options[positional:] else []),
+        *options[positional:],
     ]
-    defaults = {f"_{p.name}": p.default for p in parameters if p.default is not p.empty}
-    parts = []
-    starred = False
-    for p in parameters:
-        if p.kind is p.KEYWORD_ONLY and not starred:
-            parts.append("*")
-            starred = True
-        parts.append(p.name if p.default is p.empty else f"{p.name}=_{p.name}")
-    values = "".join(f"{p.name}, " for p in parameters)
-    return eval(f"lambda {', '.join(parts)}: ({values})", defaults)
+    bind = _compiled(f"lambda {', '.join(listed)}: ({''.join(n + ', ' for n in options)})")
+    bind.__defaults__, bind.__kwdefaults__ = f.__defaults__, f.__kwdefaults__
+    return bind
 
 
 def _application(call: Any, arrays: tuple[str, ...], options: tuple[str, ...], index: int) -> Rule:
@@ -564,7 +579,7 @@ def _application(call: Any, arrays: tuple[str, ...], options: tuple[str, ...], i
     names = [*(n for i, n in enumerate(arrays) if i != index), *options]
     given = [*("t" if i == index else n for i, n in enumerate(arrays))]
     given += [f"{n}={n}" for n in options]
-    return eval(f"lambda {', '.join(['t', *names])}: call({', '.join(given)})", {"call": call})
+    return _compiled(f"lambda {', '.join(['t', *names])}: call({', '.join(given)})", call=call)
 
 
 def _spread(t: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
@@ -573,7 +588,3 @@ def _spread(t: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
         return t
     axes = {i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))}
     return t.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
-
-
-def _gather(t: Any, axis: Any, keepdims: bool) -> Any:
-    return t.sum(axis=axis, keepdims=keepdims)

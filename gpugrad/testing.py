@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import backends
+from .ops.creation import asarray
 from .rules import raw
 from .transforms import jvp, vjp
 from .trees import flatten
@@ -43,7 +44,7 @@ def check_grads(
         GradientError: naming what is wrong and the worst entry.
     """
     leaves, unflatten = flatten(list(args))
-    given = [raw(x) if _has_dtype(x) else np.asarray(x) for x in leaves]
+    given = [raw(x) if _has_dtype(x) else asarray(x).data for x in leaves]
     _check_shapes(f, unflatten(given))
     wide = [_like(x, _host(x).astype(_wide(x.dtype))) for x in given]
 
@@ -112,16 +113,16 @@ def _name_worst(f: Any, args: list[Any], g: list[Any], cotangent: Any, name: str
 
 
 def _check_shapes(f: Any, args: Any) -> None:
-    leaves, _ = flatten(list(args))
+    leaves, refill = flatten(list(args))
     out, pullback = vjp(f, *args)
     outs, rebuild = flatten(out)
     gs = rebuild([_like(raw(x), np.ones(x.shape, x.dtype)) for x in outs])
-    cotangents, _ = flatten(list(pullback(gs)))
-    _, tangents = jvp(f, args, pullback(gs))
-    for what, results, wanted in (
-        ("cotangent of argument", cotangents, leaves),
-        ("tangent of result", flatten(tangents)[0], outs),
+    ones = [_like(x, np.ones(x.shape, x.dtype)) for x in leaves]
+    for what, derivative, wanted in (
+        ("cotangent of argument", lambda: pullback(gs), leaves),
+        ("tangent of result", lambda: jvp(f, args, refill(ones))[1], outs),
     ):
+        results, _ = flatten(derivative())
         for k, (got, like) in enumerate(zip(results, wanted, strict=True)):
             if (got.shape, got.dtype) != (like.shape, like.dtype):
                 raise GradientError(

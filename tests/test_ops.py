@@ -10,6 +10,7 @@ from helpers import array, assert_same, assert_same_zeros, flat, host
 from table import ROWS, SPECIAL
 
 import gpugrad as gg
+from gpugrad import backends
 from gpugrad.ops import activations
 from gpugrad.testing import check_grads
 
@@ -20,7 +21,6 @@ BINARY = [row for row in ENTRYWISE if len(row.args) == 2]
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 each_entrywise = pytest.mark.parametrize("row", ENTRYWISE, ids=str)
 each_binary = pytest.mark.parametrize("row", BINARY, ids=str)
-each_differentiable = pytest.mark.parametrize("row", DIFFERENTIABLE, ids=str)
 
 
 def each_dtype(rows, dtypes="?qfdFD"):
@@ -28,26 +28,36 @@ def each_dtype(rows, dtypes="?qfdFD"):
     return pytest.mark.parametrize(("row", "dtype"), pairs, ids=str)
 
 
+def special_values(row, dtype):
+    """Arguments of an elementwise row that go through all combinations of special values."""
+    drawn = [not isinstance(x, np.ndarray) for x in row.args]
+    values = [x for x in SPECIAL if row.infinities or np.isfinite(x)]
+    grid = iter(np.array(list(itertools.product(values, repeat=sum(drawn))), dtype).T.copy())
+    condition = np.arange(len(values) ** sum(drawn)) % 2 == 0
+    return [next(grid) if is_drawn else condition for is_drawn in drawn]
+
+
 def check_forward(row, args, device):
     """`row` on tensors and on raw arrays against NumPy; it warns only where NumPy's ufunc does."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         expected = row.reference(*args)
-    numpys_own = isinstance(row.reference, np.ufunc)
+    is_numpys = isinstance(row.reference, np.ufunc)
     tensors = [gg.asarray(x, device=device) if isinstance(x, np.ndarray) else x for x in args]
-    with np.errstate(all="ignore" if caught and numpys_own else None):
-        out = row.function(*tensors)
-        raw = row.function(*(x.data if isinstance(x, gg.Tensor) else x for x in tensors))
-    assert all(isinstance(x, gg.Tensor) and x.device == device for x in flat(out))
-    assert not any(isinstance(x, gg.Tensor) for x in flat(raw))
-    for got in (out, raw):
+    raw = [x.data if isinstance(x, gg.Tensor) else x for x in tensors]
+    with np.errstate(all="ignore" if caught and is_numpys else None):
+        out, raw_out = row.function(*tensors), row.function(*raw)
+    kind = backends.backend_of_kind(device.kind).array_type
+    assert all(isinstance(x, gg.Tensor) and type(x.data) is kind for x in flat(out))
+    assert not any(isinstance(x, gg.Tensor) for x in flat(raw_out))
+    for got in (out, raw_out):
         assert_same(got, expected)
-        if numpys_own:
+        if is_numpys:
             assert_same_zeros(got, expected)
 
 
-def vjp_of(row, args, device):
-    """Value and cotangents of `row` on `device`, for a fixed cotangent of the result."""
+def vjp_of(row, args):
+    """Value and cotangents of `row`, for a fixed cotangent of the result."""
     f, xs = row.of_differentiable([array(x) for x in args])
     out, pullback = gg.vjp(f, *xs)
     rng = np.random.default_rng(1)
@@ -82,10 +92,7 @@ def test_forward(row, dtype, device):
 
 @each_dtype(ENTRYWISE, "fd")
 def test_forward_at_special_values(row, dtype, device):
-    drawn = [not isinstance(x, np.ndarray) for x in row.args]
-    grid = iter(np.array(list(itertools.product(SPECIAL, repeat=sum(drawn))), dtype).T.copy())
-    condition = np.arange(len(SPECIAL) ** sum(drawn)) % 2 == 0
-    check_forward(row, [next(grid) if values else condition for values in drawn], device)
+    check_forward(row, special_values(row, dtype), device)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0, 3)], ids=str)
@@ -118,9 +125,9 @@ def test_derivatives(row, dtype, device):
 def test_derivatives_at_single_precision(row, dtype, device):
     args = row.draw(dtype)
     wide = [x.astype(np.result_type(x, np.float64)) if x.dtype.kind in "fc" else x for x in args]
-    out, cotangents = vjp_of(row, args, device)
+    _, cotangents = vjp_of(row, args)
     assert all(x.dtype == dtype for x in cotangents)
-    for got, expected in zip(cotangents, vjp_of(row, wide, device)[1], strict=True):
+    for got, expected in zip(cotangents, vjp_of(row, wide)[1], strict=True):
         np.testing.assert_allclose(host(got), host(expected), rtol=3e-4, atol=3e-5)
 
 
@@ -138,37 +145,49 @@ def test_broadcasting(row, shapes, device):
         check_grads(row.function, [array(x) for x in args], order=1)
 
 
-@pytest.mark.parametrize("scalar", [2, 1.5, True, 1 - 2j], ids=str)
+WITH_SCALARS = [
+    (row, np.dtype(c), scalar)
+    for row in BINARY
+    for c in row.dtypes
+    for scalar in (True, 2, 1.5, 1 - 2j)
+    if c != "?" and (isinstance(scalar, complex) <= ("D" in row.dtypes))
+]
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
-@each_dtype(BINARY, "qfdD")
-def test_python_scalars(row, dtype, side, scalar, device):
-    if isinstance(scalar, complex) and "D" not in row.dtypes:
-        pytest.skip("real only")
+@pytest.mark.parametrize(("row", "dtype", "scalar"), WITH_SCALARS, ids=str)
+def test_python_scalars(row, dtype, scalar, side, device):
+    def pair(x):
+        return (scalar, x) if side == "left" else (x, scalar)
+
     x = row.draw(dtype)[0]
-    check_forward(row, [scalar, x] if side == "left" else [x, scalar], device)
+    check_forward(row, pair(x), device)
     if row.order and dtype.char in "dD":
-
-        def f(x):
-            return row.function(scalar, x) if side == "left" else row.function(x, scalar)
-
-        check_grads(f, [array(x)])
+        check_grads(lambda x: row.function(*pair(x)), [array(x)])
 
 
-@pytest.mark.parametrize("dtypes", ["fd", "df", "fD", "Fd", "fF", "qd", "fq", "dF"])
-@each_binary
-def test_mixed_dtypes(row, dtypes, device):
-    if not set(dtypes) <= set(row.dtypes):
-        pytest.skip("not of these dtypes")
-    a, b = (row.draw(c)[i] for i, c in enumerate(dtypes))
-    check_forward(row, [a, b], device)
+MIXTURES = [
+    (row, *mixture)
+    for row in BINARY
+    for mixture in ("fd", "df", "fF", "fD", "Fd", "DF", "qd", "fq")
+    if set(mixture) <= set(row.dtypes)
+]
+
+
+@pytest.mark.parametrize(("row", "a", "b"), MIXTURES, ids=str)
+def test_mixed_dtypes(row, a, b, device):
+    """Each gradient has the dtype of its own argument."""
+    args = [row.draw(a)[0], row.draw(b)[1]]
+    check_forward(row, args, device)
     if row.order:
-        a, b = gg.asarray(array(a)), gg.asarray(array(b))
-        if "q" in dtypes:
-            integer, other = (a, b) if dtypes[0] == "q" else (b, a)
-            f = (lambda x: row.function(integer, x)) if integer is a else lambda x: row.function(x, b)
-            check_grads(f, [other], order=1)
-        else:
-            check_grads(row.function, [a, b], order=1)
+        tensors = [gg.asarray(array(x)) for x in args]
+        with_derivative = [x for x in tensors if x.dtype.kind != "i"]
+
+        def f(*xs):
+            given = iter(xs)
+            return row.function(*(x if x.dtype.kind == "i" else next(given) for x in tensors))
+
+        check_grads(f, with_derivative, order=1)
 
 
 # ---- both backends
@@ -176,24 +195,13 @@ def test_mixed_dtypes(row, dtypes, device):
 
 @each_dtype(DIFFERENTIABLE, "fd")
 def test_gradients_are_the_same_on_both_devices(row, dtype, cuda):
-    args = row.draw(dtype)
-    on_each = []
-    for where in (gg.device("cpu"), cuda):
-        with where:
-            on_each.append(vjp_of(row, args, where))
-    on_cpu, on_cuda = on_each
-    assert_same(on_cuda, on_cpu, rtol=1e-4 if dtype == np.float32 else 1e-11)
-
-
-@each_dtype([row for row in ENTRYWISE if row.order], "fd")
-def test_gradients_at_special_values_are_the_same_on_both_devices(row, dtype, cuda):
-    drawn = [not isinstance(x, np.ndarray) for x in row.args]
-    grid = iter(np.array(list(itertools.product(SPECIAL, repeat=sum(drawn))), dtype).T.copy())
-    condition = np.arange(len(SPECIAL) ** sum(drawn)) % 2 == 0
-    args = [next(grid) if values else condition for values in drawn]
-    on_each = []
-    with np.errstate(all="ignore"):
-        for where in (gg.device("cpu"), cuda):
-            with where:
-                on_each.append(vjp_of(row, args, where))
-    assert_same(on_each[1], on_each[0], rtol=1e-4 if dtype == np.float32 else 1e-11)
+    args = [row.draw(dtype)]
+    if row.broadcasts:
+        args.append(special_values(row, dtype))
+    for each in args:
+        with np.errstate(all="ignore"):
+            with gg.device("cpu"):
+                expected = vjp_of(row, each)
+            with cuda:
+                got = vjp_of(row, each)
+        assert_same(got, expected, rtol=1e-4 if dtype == np.float32 else 1e-11)

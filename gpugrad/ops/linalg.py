@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..rules import bilinear, general, many, raw, xp
 from .elementwise import conj
@@ -91,6 +92,8 @@ def _weight_gradient(t: Any, x: Any) -> Any:
 
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     """The sum of conj(a) * b along `axis`; the other axes broadcast."""
+    for x in (a, b):
+        normalize_axis_tuple(axis, x.ndim, "vecdot")
     if a.shape[axis] != b.shape[axis]:
         raise ValueError(f"vecdot: shapes {a.shape} and {b.shape} differ along axis {axis}")
     a, b = moveaxis(a, axis, -1), moveaxis(b, axis, -1)
@@ -106,8 +109,8 @@ def tensordot(a: Any, b: Any, /, *, axes: int | tuple[Sequence[int], Sequence[in
     if isinstance(axes, int):
         axes_a, axes_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
     else:
-        axes_a = [i % a.ndim for i in axes[0]]
-        axes_b = [i % b.ndim for i in axes[1]]
+        axes_a = list(normalize_axis_tuple(axes[0], a.ndim, "tensordot"))
+        axes_b = list(normalize_axis_tuple(axes[1], b.ndim, "tensordot"))
     if [a.shape[i] for i in axes_a] != [b.shape[i] for i in axes_b]:
         raise ValueError(
             f"tensordot: axes {axes_a} of shape {a.shape} and {axes_b} of {b.shape} do not pair"
@@ -168,6 +171,8 @@ def _replaced(t: Any, index: int, arrays: Any, inputs: tuple, output: str) -> An
 @many(vjp=_transposed_einsum, jvp=_replaced)
 def _einsum(arrays: Any, /, *, inputs: tuple[str, ...], output: str) -> Any:
     subscripts = ",".join(inputs) + "->" + output
+    if any(xp(x) is not xp(arrays[0]) for x in arrays):
+        raise TypeError("operands of two array libraries")  # one would move the other's in silence
     return xp(arrays[0]).einsum(subscripts, *arrays, optimize=len(arrays) > 1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..rules import linear, many, xp
 
@@ -47,8 +48,7 @@ def matrix_transpose(x: Any, /) -> Any:
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
     """Axes `source` (an integer or a tuple) moved to positions `destination`."""
     source, destination = (
-        [i % x.ndim for i in ((axes,) if isinstance(axes, int) else axes)]
-        for axes in (source, destination)
+        normalize_axis_tuple(axes, x.ndim, "moveaxis") for axes in (source, destination)
     )
     axes = [i for i in range(x.ndim) if i not in source]
     for to, i in sorted(zip(destination, source, strict=True)):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from numpy.lib.array_utils import normalize_axis_tuple
+
 from ..rules import _spread, constant, general, linear, reduction, xp
 from .activations import softmax
 from .creation import ones_like
@@ -20,7 +22,12 @@ from .manipulation import broadcast_to, concat, flip, moveaxis, reshape
 def _axes(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(len(shape)))
-    return tuple(i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,)))
+    return normalize_axis_tuple(axis, len(shape))
+
+
+def _checked(axis: Any, x: Any) -> Any:
+    """`axis`, which CuPy does not check everywhere."""
+    return axis if axis is None else _axes(x.shape, axis)
 
 
 def _count(shape: tuple[int, ...], axis: Any) -> int:
@@ -67,7 +74,7 @@ def _centred(x: Any, axis: Any) -> Any:
 )
 def var(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The variance over `axis`: the sum of squared deviations over N - correction."""
-    return xp(x).var(x, axis=axis, ddof=correction, keepdims=keepdims)
+    return xp(x).var(x, axis=_checked(axis, x), ddof=correction, keepdims=keepdims)
 
 
 def _freedom(shape: tuple[int, ...], axis: Any, correction: float) -> float:
@@ -82,7 +89,7 @@ def _freedom(shape: tuple[int, ...], axis: Any, correction: float) -> float:
 )
 def std(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The standard deviation over `axis`, the square root of `var`; derivative 0 where it is 0."""
-    return xp(x).std(x, axis=axis, ddof=correction, keepdims=keepdims)
+    return xp(x).std(x, axis=_checked(axis, x), ddof=correction, keepdims=keepdims)
 
 
 def _nonzero(x: Any) -> Any:
@@ -138,7 +145,7 @@ def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are."""
     if isinstance(axis, int):
         return _logsumexp(x, axis=axis, keepdims=keepdims)
-    axes = _axes(x.shape, axis)
+    axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, "logsumexp")
     ends = tuple(range(-len(axes), 0))
     moved = moveaxis(x, axes, ends)
     flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], _count(x.shape, axes)))

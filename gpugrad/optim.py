@@ -68,9 +68,10 @@ class SGD(_Optimizer):
         self._velocities = [_zeros_for(p) if momentum else None for p in self.params]
 
     def step(self) -> None:
-        for p, velocity in zip(self.params, self._velocities, strict=True):
+        lr, momentum = self.lr, self.momentum
+        for p, velocity in zip(self.params, self._velocities):
             if (g := p.grad) is not None:
-                xp(p.data).sgd_step(p.data, velocity, g.data, self.lr, self.momentum)
+                xp(p.data).sgd_step(p.data, velocity, g.data, lr, momentum)
                 mark_changed(p.data)
 
 

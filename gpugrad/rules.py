@@ -249,13 +249,14 @@ def _apply(
         out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal(name, operands, error) from None
-    out = _as_array(out)
+    out = as_array(out)
     if op is None or not any(nodes) or not recording():
         return Tensor(out, None)
     return Tensor(out, op.node(arrays, nodes, bind(*args, **kwargs), out))
 
 
-def _as_array(out: Any) -> Any:
+def as_array(out: Any) -> Any:
+    """A result of NumPy's, which gives a number where an array without axes is meant."""
     return np.asarray(out) if isinstance(out, np.generic) else out
 
 
@@ -527,7 +528,7 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
         except (TypeError, ValueError, IndexError) as error:
             raise refusal(name, (x,), error) from None
         if type(out) is not type(array):
-            out = _as_array(out)
+            out = as_array(out)
         node = x.node
         if node is None or op is None or not recording():
             return Tensor(out, None)

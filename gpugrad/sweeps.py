@@ -15,7 +15,7 @@ from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
 from .ops.manipulation import broadcast_to, sum_to
-from .rules import raw, xp
+from .rules import as_array, raw, xp
 from .tape import Node, enable_grad, no_grad, reach
 from .tensor import Tensor
 
@@ -162,10 +162,7 @@ def as_tensor(x: Any) -> Tensor:
     """A Tensor as it is; one around a raw array or array scalar, off the tape."""
     if type(x) is Tensor:
         return x
-    backend = backends.backend_of(x)
-    if type(x) is not backend.array_type:
-        x = backend.asarray(x, None, backend.device_of(x), None)
-    return Tensor(x, None)
+    return Tensor(as_array(x), None)
 
 
 def fit(value: Any, like: Tensor, name: str) -> Tensor:
@@ -174,9 +171,9 @@ def fit(value: Any, like: Tensor, name: str) -> Tensor:
     Raises:
         ValueError: if shape or device differ; TypeError: if `value` is no array or number.
     """
-    if backends.find_backend(type(value)) is None and not isinstance(value, Tensor):
-        value = asarray(value, device=like.device)
-    value = as_tensor(value)
+    if not isinstance(value, Tensor):
+        is_array = backends.find_backend(type(value)) is not None
+        value = asarray(value, device=None if is_array else like.device)
     if value.shape != like.shape:
         raise ValueError(f"{name} has shape {value.shape} where {like.shape} is needed")
     if value.device != like.device:

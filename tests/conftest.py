@@ -9,21 +9,45 @@ import sys
 
 import pytest
 
-if folder := os.environ.get("GPUGRAD_CUPY_EMU"):
-    sys.path.insert(0, folder)
+EMULATOR = os.environ.get("GPUGRAD_CUPY_EMU")
+if EMULATOR:
+    sys.path.insert(0, EMULATOR)
     import cupy_emu  # noqa: F401
 
     if os.environ.get("RECORD_DIR"):
         import record  # noqa: F401
 
-import gpugrad as gg
+import gpugrad as gg  # noqa: E402
+
+try:
+    CUDA = gg.device("cuda")
+    NO_CUDA = None
+except gg.DeviceError as error:
+    if EMULATOR:
+        raise
+    CUDA = None
+    NO_CUDA = str(error)
 
 
-def _kinds():
-    return ["cpu"] + (["cuda"] if any(d.kind == "cuda" for d in gg.devices()) else [])
+def pytest_report_header():
+    if CUDA is None:
+        return f"devices: the CPU; tests that need a CUDA device are deselected: {NO_CUDA}"
+    return f"devices: the CPU and {'an emulated' if EMULATOR else 'a'} CUDA device"
 
 
-@pytest.fixture(params=_kinds())
+def pytest_collection_modifyitems(config, items):
+    """Without a CUDA device, tests that need one are not skipped one by one but left out."""
+    count = sum(d.kind == "cuda" for d in gg.devices())
+
+    def can_run(item):
+        return count >= (2 if item.get_closest_marker("devices") else "cuda" in item.fixturenames)
+
+    left_out = [item for item in items if not can_run(item)]
+    items[:] = [item for item in items if can_run(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(params=["cpu", "cuda"] if CUDA else ["cpu"])
 def device(request):
     """Each kind of device there is, as the default one."""
     with gg.device(request.param) as chosen:
@@ -33,7 +57,4 @@ def device(request):
 @pytest.fixture
 def cuda():
     """The first CUDA device, real or emulated."""
-    try:
-        return gg.device("cuda")
-    except gg.DeviceError as error:
-        pytest.skip(str(error))
+    return CUDA

@@ -57,7 +57,8 @@ class HiddenArray:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # such as __array_interface__
             raise AttributeError(name)
-        return hidden(getattr(self._values, name))
+        value = getattr(self._values, name)
+        return hidden(value) if callable(value) else outside(value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._values[inside(key)] = inside(value)
@@ -86,7 +87,8 @@ for _name in "eq ne lt le gt ge neg pos abs invert getitem".split():
 
 class _Library:
     def __getattr__(self, name: str) -> Any:
-        return hidden(np.add.at if name == "add_at" else getattr(twins, name, getattr(np, name, None)))
+        home = twins if name in twins.__all__ else np
+        return hidden(np.add.at if name == "add_at" else getattr(home, name))
 
 
 class _Generator:

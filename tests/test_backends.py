@@ -28,7 +28,7 @@ def test_devices_are_named():
     assert repr(gg.Device("cuda", 1)) == "gpugrad.device('cuda:1')"
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1", "CPU", "cuda:1:1"])
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1", "CPU"])
 def test_unknown_device(name):
     with pytest.raises(ValueError, match="unknown device.*'cuda:1'"):
         gg.device(name)
@@ -83,23 +83,22 @@ def test_set_default_device(no_default):
 
 
 def test_device_blocks_nest(no_default):
-    first = gg.devices()[0]
     gg.set_default_device("cpu")
-    with gg.device(first) as inner:
-        assert inner == first
+    with gg.Device("cuda", 7) as outer:
+        assert outer == "cuda:7"
         with gg.device("cpu"):
             assert gg.zeros(1).device == "cpu"
-        assert gg.zeros(1).device == first
+        assert backends.default_device() == outer
         with pytest.raises(KeyError), gg.device("cpu"):
             raise KeyError
-        assert gg.zeros(1).device == first
+        assert backends.default_device() == outer
     assert gg.zeros(1).device == "cpu"
 
 
 def test_a_device_block_is_a_matter_of_its_thread(no_default):
     seen = []
     gg.set_default_device("cpu")
-    with gg.device(gg.devices()[0]):
+    with gg.Device("cuda", 7):
         thread = threading.Thread(target=lambda: seen.append(gg.zeros(1).device))
         thread.start()
         thread.join()

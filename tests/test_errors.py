@@ -1,5 +1,6 @@
 """Bad input: the right exception, a message that names what is wrong and the mend, no damage."""
 
+import operator
 import re
 
 import numpy as np
@@ -7,6 +8,10 @@ import pytest
 from helpers import array, host, leaf
 
 import gpugrad as gg
+
+
+def kind_of(x):
+    return type(x).__name__
 
 
 @pytest.fixture
@@ -125,12 +130,14 @@ def test_only_inexact_tensors_require_gradients(dtype, device, refused):
         refused(TypeError, rf"floating-point or complex.*{dtype}.*dtype=gpugrad\.float32", call, x)
 
 
-@pytest.mark.parametrize("other", ["text", [1.0, 2.0], None, object(), {}], ids=lambda x: str(type(x)))
+@pytest.mark.parametrize("other", ["text", [1.0, 2.0], None, object(), {}], ids=kind_of)
 def test_operands_that_are_no_arrays(other, device, refused):
     x = leaf([1.0, 2.0])
     kind = type(other).__name__
-    for call in (lambda: x + other, lambda: other * x, lambda: gg.maximum(x, other), lambda: x == other):
-        refused(TypeError, rf"expected a Tensor, an array or a number, got {kind}.*asarray", call, x)
+    message = rf"expected a Tensor, an array or a number, got {kind}.*asarray"
+    for f in (operator.add, operator.eq, gg.maximum):
+        refused(TypeError, message, lambda f=f: f(x, other), x)
+        refused(TypeError, message, lambda f=f: f(other, x), x)
 
 
 @pytest.mark.parametrize("f", [gg.sin, gg.sigmoid, gg.sum, gg.reshape, gg.softmax, gg.add])
@@ -157,10 +164,13 @@ def test_dtypes_that_an_operation_does_not_have(name, f, device, refused):
     assert "float64" in refused(error, rf"^{name}\b", lambda: f(x), x)
 
 
-@pytest.mark.parametrize("count_and_names", [
-    (1, ["sigmoid", "softplus", "gelu", "softmax", "logsumexp", "floor", "signbit"]),
-    (2, ["atan2", "hypot", "copysign", "nextafter", "remainder", "floor_divide", "logaddexp"]),
-])
+@pytest.mark.parametrize(
+    "count_and_names",
+    [
+        (1, ["sigmoid", "softplus", "gelu", "softmax", "logsumexp", "floor", "signbit"]),
+        (2, ["atan2", "hypot", "copysign", "nextafter", "remainder", "floor_divide", "logaddexp"]),
+    ],
+)
 def test_complex_where_a_real_number_is_needed(count_and_names, device, refused):
     z = leaf([1j, 2.0], dtype="complex128")
     count, names = count_and_names
@@ -175,7 +185,11 @@ def test_complex_to_real(device, refused):
         refused(TypeError, "astype: complex128.*use real or abs", lambda to=to: z.astype(to), z)
 
 
-@pytest.mark.parametrize("wrong", ["text", None, object(), {}, [None], np.array(["a"]), np.array([object()])], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    ["text", None, object(), {}, [None], np.array(["a"]), np.array([object()])],
+    ids=kind_of,
+)
 def test_asarray_of_what_are_no_numbers(wrong):
     with pytest.raises(TypeError, match="asarray: numbers are needed"):
         gg.asarray(wrong)
@@ -204,7 +218,7 @@ def test_asarray_of_other_kinds_of_arrays(device):
 # ---- indices
 
 
-@pytest.mark.parametrize("key", [1.0, "text", {}, (0, 1.5), object()], ids=str)
+@pytest.mark.parametrize("key", [1.0, "text", {}, (0, 1.5), object()], ids=kind_of)
 def test_keys_that_are_no_indices(key, device, refused):
     x = leaf([[1.0, 2.0]])
     kind = type(key[-1] if isinstance(key, tuple) else key).__name__
@@ -312,7 +326,7 @@ def test_number_of_a_non_scalar(convert, device, refused):
 def test_item_truth_value_and_index(device, refused):
     x, i = leaf([1.0, 2.0]), gg.asarray(array([1, 2]))
     refused(ValueError, r"item: .*\(2,\)", x.item, x)
-    refused(ValueError, r"\(2,\) is ambiguous: use gpugrad\.any or gpugrad\.all", lambda: bool(x), x)
+    refused(ValueError, r"\(2,\) is ambiguous: use gpugrad\.any", lambda: bool(x), x)
     refused(TypeError, "float64", lambda: range(leaf(1.0)))
     refused(TypeError, r"0-d.*\(2,\)", lambda: range(i))
     refused(TypeError, "0-d", lambda: len(leaf(1.0)))
@@ -416,6 +430,8 @@ def test_other_arguments_on_another_device(two_places, cuda, refused):
     refused(ValueError, message, lambda: (b * b).backward(a.detach()), b)
     refused(ValueError, message, lambda: write(a.detach()), a)
     refused(TypeError, message, lambda: write(a.data), a)
+    refused(ValueError, "copy=False", lambda: gg.asarray(b, device="cpu", copy=False), b)
+    refused(ValueError, "copy=False", lambda: gg.asarray(b.data, device="cpu", copy=False), b)
     refused(ValueError, message, lambda: gg.jvp(gg.sin, (b.detach(),), (a.detach(),)), b)
 
 

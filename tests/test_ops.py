@@ -135,7 +135,9 @@ def test_derivatives_at_single_precision(row, dtype, device):
 
 
 @pytest.mark.parametrize(
-    "shapes", [((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((0, 3), (1, 3)), ((1, 1), ())], ids=str
+    "shapes",
+    [((2, 3), (3,)), ((2, 1), (1, 3)), ((), (3,)), ((0, 3), (1, 3)), ((1, 1), ())],
+    ids=str,
 )
 @each_binary
 def test_broadcasting(row, shapes, device):

@@ -41,13 +41,10 @@ def test_grad_is_a_tensor_of_the_same_kind_and_place(device):
     assert (x.grad.dtype, x.grad.shape, x.grad.device) == (x.dtype, x.shape, device)
 
 
-@pytest.mark.parametrize("given", [array, gg.asarray, host, list], ids=["raw", "Tensor", "NumPy", "list"])
-def test_backward_with_a_gradient(given, device):
-    if given is host and device.kind != "cpu":
-        given = array
+@pytest.mark.parametrize("kind", [array, lambda g: gg.asarray(array(g)), list, tuple])
+def test_backward_with_a_gradient(kind, device):
     x = leaf([1.0, 2.0])
-    g = given([3.0, -1.0]) if given is not gg.asarray else gg.asarray(array([3.0, -1.0]))
-    (x * x).backward(g)
+    (x * x).backward(kind([3.0, -1.0]))
     np.testing.assert_array_equal(grad_of(x), [6, -4])
 
 
@@ -350,6 +347,62 @@ def test_no_two_gradients_share_memory(f, with_graph, device):
         np.testing.assert_array_equal(host(x), value)
 
 
+def test_gradients_are_copies_where_the_leaf_is_the_result(device):
+    x, g = leaf([1.0, 2.0]), array([3.0, 4.0])
+    x.backward(g)
+    (cotangent,) = gg.vjp(lambda x: x, g)[1](g)
+    for out in (x.grad.data, cotangent):
+        out[...] = -7
+    np.testing.assert_array_equal(host(g), [3, 4])
+
+
+def test_what_a_hook_returns_is_copied(device):
+    x, mine = leaf([1.0, 2.0]), gg.asarray(array([3.0, 4.0]))
+    x.register_hook(lambda g: mine)
+    (x * 2).sum().backward()
+    x.grad.data[...] = -7
+    np.testing.assert_array_equal(host(mine), [3, 4])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs(seed, device):
+    """Forward and reverse mode agree on graphs with shared parts, views and casts."""
+    rng = np.random.default_rng(seed)
+    choices = [
+        lambda a, b: a + b,
+        lambda a, b: a - b[::-1],
+        lambda a, b: a * b,
+        lambda a, b: gg.sin(a),
+        lambda a, b: +a,
+        lambda a, b: gg.reshape(a, (1, 3))[0] + b[0],
+        lambda a, b: a.astype("float32").astype("float64") * 0 + b,
+        lambda a, b: gg.concat([a[:1], b[1:]]),
+        lambda a, b: gg.broadcast_to(gg.sum(a), (3,)) * 0.1,
+        lambda a, b: gg.maximum(a, b),
+        lambda a, b: a.detach() * b,
+    ]
+    plan = [(rng.choice(len(choices)), *rng.integers(0, 2 + k, 2)) for k in range(12)]
+
+    def program(x, y):
+        values = [x, y]
+        for choice, i, j in plan:
+            values.append(choices[choice](values[i], values[j]))
+        return values[2:]
+
+    x, y = array(rng.uniform(0.5, 1.0, 3)), array(rng.uniform(0.5, 1.0, 3))
+    t, g = array(rng.standard_normal(3)), array(rng.standard_normal(3))
+    outs, tangents = gg.jvp(program, (x, y), (t, t))
+    leaves = [gg.asarray(v, requires_grad=True) for v in (x, y)]
+    results = program(*leaves)
+    total = sum((gg.sum(r * gg.asarray(g)) for r in results if r.requires_grad), start=0.0)
+    total.backward()
+    forwards = sum((host(tangent) * host(g)).sum() for tangent in tangents)
+    backwards = sum((host(v.grad) * host(t)).sum() for v in leaves if v.grad is not None)
+    assert forwards == pytest.approx(backwards, rel=1e-12, abs=1e-12)
+    for got, expected in zip(results, outs, strict=True):
+        np.testing.assert_array_equal(host(got), host(expected))
+
+
 def test_user_arrays_and_gradients_are_never_written(device):
     a, b, g = array([1.0, 2.0]), array([3.0, 4.0]), array([5.0, 6.0])
     x = gg.asarray(a, requires_grad=True, copy=False)
@@ -488,7 +541,9 @@ def test_a_change_before_an_array_was_kept_does_no_harm(device):
     x = leaf([1.0, 2.0])
     with gg.no_grad():
         x += 1
-    gg.sin(x).sum().backward()
+    y = gg.sin(x).sum()
+    gg.zeros(3)[0] = 1.0  # another one, later
+    y.backward()
     np.testing.assert_allclose(grad_of(x), np.cos([2, 3]))
 
 
@@ -589,13 +644,11 @@ def test_1000_steps_of_training_in_flat_memory(without_collector):
 
 SWEEPS = {
     "backward": lambda x: (x * gg.sin(x)).sum().backward(),
-    "create_graph": lambda x: (x * gg.sin(x)).sum().backward(create_graph=True),
     "dropped": lambda x: (x * gg.sin(x)).sum(),
     "grad": gg.grad(lambda x: gg.sum(x * gg.sin(x))),
     "grad of grad": gg.grad(lambda x: gg.sum(gg.grad(lambda x: gg.sum(x * gg.sin(x)))(x))),
     "vjp": lambda x: gg.vjp(gg.sin, x)[1](gg.ones_like(x)),
     "jvp": lambda x: gg.jvp(gg.sin, (x,), (gg.ones_like(x),)),
-    "error": lambda x: pytest.raises(ValueError, (x * gg.sin(x)).backward),
 }
 
 
@@ -609,24 +662,32 @@ def test_sweeps_leave_no_cycles(sweep, device, without_collector):
     once()
     gc.collect()
     data = once()
-    if sweep is SWEEPS["create_graph"]:  # x.grad is on the tape of x: the user's own cycle
-        gc.collect()
-    else:
-        assert gc.collect() == 0 or sweep is SWEEPS["error"]
     assert data() is None
+    assert gc.collect() == 0
+
+
+def test_create_graph_makes_a_cycle_that_zero_grad_opens(device, without_collector):
+    """The gradient is on the tape of its own leaf, which holds it."""
+    x = leaf(np.ones(50))
+    (x * gg.sin(x)).sum().backward(create_graph=True)
+    data = weakref.ref(x.data)
+    x.grad = None
+    del x
+    assert data() is None
+    assert gc.collect() == 0
 
 
 def chain(length):
     """Seconds for forward, backward and freeing of a chain of operations."""
     x = leaf(1.0)
-    start = time.perf_counter()
+    start = time.process_time()
     y = x
     for _ in range(length // 2):
         y = y * 1.0 + 0.0
     y.backward()
     del y
     assert float(x.grad) == 1
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_a_chain_of_100_000_operations(device):
@@ -654,9 +715,7 @@ def test_forward_and_second_sweeps_of_a_long_chain(device):
 
 
 def test_a_chain_costs_time_in_proportion(without_collector):
-    ratio = min(
-        chain(40_000) / max(chain(20_000), 1e-9) for _ in range(3)
-    )
+    ratio = min(chain(40_000) / chain(20_000) for _ in range(3))
     assert ratio < 3.2  # quadratic: 4
 
 

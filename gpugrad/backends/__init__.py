@@ -1,6 +1,6 @@
 """Backends and devices: an array brings its backend, new data goes to the default device.
 
-A backend module (`numpy.py`, `cupy.py`: named after the array library) defines `load() -> Backend`.
+A backend module, named after its array library, defines `load() -> Backend`.
 It is imported when an array of that library, or a device of its kind, is first met; nothing here
 names a GPU library.
 """
@@ -117,7 +117,7 @@ class Backend:
         raise NotImplementedError
 
 
-_by_type: dict[type, Backend] = {}
+_by_type: dict[type, Backend | None] = {}
 _by_kind: dict[str, Backend] = {}
 _refused: dict[str, DeviceError] = {}
 _overrides: ContextVar[tuple[Device, ...]] = ContextVar("gpugrad_device", default=())
@@ -141,16 +141,17 @@ def _load(module: Any) -> Backend:
 
 def find_backend(array_type: type) -> Backend | None:
     """The backend of an array type or of its scalar types; None for a type that is no array."""
-    backend = _by_type.get(array_type)
-    if backend is None:
+    try:
+        return _by_type[array_type]
+    except KeyError:
+        backend = None
         root = array_type.__module__.partition(".")[0]
         if root in _modules():
             module = importlib.import_module(f"{__name__}.{root}")
-            backend = _by_kind.get(module.KIND) or _load(module)
-            if not issubclass(array_type, backend.array_types):
-                return None
-            _by_type[array_type] = backend
-    return backend
+            library = _by_kind.get(module.KIND) or _load(module)
+            backend = library if issubclass(array_type, library.array_types) else None
+        _by_type[array_type] = backend
+        return backend
 
 
 def backend_of(array: Any) -> Backend:
@@ -159,7 +160,7 @@ def backend_of(array: Any) -> Backend:
     Raises:
         TypeError: if `array` is no array of a known library.
     """
-    backend = _by_type.get(type(array)) or find_backend(type(array))
+    backend = find_backend(type(array))
     if backend is None:
         raise TypeError(
             f"expected a Tensor or an array, got {type(array).__name__}: "

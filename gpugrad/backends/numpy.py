@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,17 @@ class NumpyGenerator:
         return np.asarray(draw(shape, np.float32)).astype(dtype)
 
 
+def _processor() -> str:
+    """The processor's model where the system tells it, else its architecture."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # no Linux
+    return platform.processor() or platform.machine()
+
+
 class NumpyBackend(Backend):
     """NumPy arrays on the CPU."""
 
@@ -98,7 +110,7 @@ class NumpyBackend(Backend):
         return NumpyGenerator(seed)
 
     def name(self, device: Device) -> str:
-        return platform.processor() or platform.machine()
+        return _processor()
 
 
 def load() -> Backend:

@@ -54,7 +54,7 @@ def matmul(a: Any, b: Any, /) -> Any:
 
 @general(
     (
-        lambda t, weight: matmul(t, matrix_transpose(weight)),
+        lambda t, weight: t @ weight.T if t.ndim == 2 else matmul(t, weight.T),
         lambda t, x: _weight_gradient(t, x),
         lambda t: t,
     ),
@@ -87,7 +87,7 @@ def linear(x: Any, weight: Any, bias: Any, /) -> Any:
 def _weight_gradient(t: Any, x: Any) -> Any:
     if x.ndim != 2:
         x, t = reshape(x, (-1, x.shape[-1])), reshape(t, (-1, t.shape[-1]))
-    return matmul(matrix_transpose(x), t)
+    return x.T @ t
 
 
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:

@@ -410,6 +410,8 @@ def test_operators_with_an_array_of_another_device(two_places, refused):
         lambda: a * b.data,
         lambda: a.data @ b,
         lambda: b.data > a,
+        lambda: np.array(2.0) * b,
+        lambda: b.data[0] - a,
     ):
         refused(TypeError, r"cpu.*cuda:0|cuda:0.*cpu", call, a, b)
 

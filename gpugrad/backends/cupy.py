@@ -235,6 +235,7 @@ def _placed(cupy: Any, f: Callable[..., Any]) -> Callable[..., Any]:
 # ---- what CuPy lacks, or does otherwise than NumPy
 
 
+_OF_REALS = ("atan2", "copysign", "hypot", "logaddexp", "nextafter")
 _MIXED = "NumPy and CuPy arrays do not mix: move one with .to(device)"
 
 
@@ -299,6 +300,18 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
 
     complexes = (np.complex64, np.complex128)
 
+    def of_reals(f: Callable[..., Any]) -> Callable[..., Any]:
+        """f, but where its kernel would not compile for complex numbers it raises."""
+
+        @functools.wraps(f)
+        def checked(*args: Any) -> Any:
+            for x in args:
+                if isinstance(x, complex) or getattr(x, "dtype", None) in complexes:
+                    raise TypeError("not defined for complex numbers")
+            return f(*args)
+
+        return checked
+
     def matmul(a: Any, b: Any) -> Any:
         if not (isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray)):
             if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -347,6 +360,7 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
             cupy.add.at(array, index, values)
 
     return {
+        **{name: of_reals(getattr(cupy, name)) for name in _OF_REALS},
         "add_at": on_device(add_at),
         "count_nonzero": count_nonzero,
         "cumprod": cumulative(through_float32(cupy.cumprod), cupy.multiply),

@@ -17,7 +17,6 @@ from .manipulation import (
     permute_dims,
     reshape,
     squeeze,
-    sum_to,
 )
 
 
@@ -156,8 +155,7 @@ def _transposed_einsum(t: Any, index: int, arrays: Any, inputs: tuple, output: s
             terms.append(letter)
             factors.append(library.ones((n,), dtype=t.dtype))
         result += name
-    out = einsum(",".join(terms) + "->" + result, *factors)
-    return out if out.shape == shape else sum_to(out, shape)
+    return einsum(",".join(terms) + "->" + result, *factors)
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -73,7 +73,6 @@ class Row:
         dtypes: characters of the dtypes that the drawn arguments may have.
         order: to which derivatives are checked; 0 for a function without.
         broadcasts: elementwise.
-        infinities: among the special values an elementwise function is tried with.
     """
 
     name: str
@@ -84,7 +83,6 @@ class Row:
     dtypes: str
     order: int
     broadcasts: bool = False
-    infinities: bool = True
 
     def __str__(self) -> str:
         return f"{self.name}({self.label})" if self.label else self.name

@@ -31,9 +31,8 @@ def each_dtype(rows, dtypes="?qfdFD"):
 def special_values(row, dtype):
     """Arguments of an elementwise row that go through all combinations of special values."""
     drawn = [not isinstance(x, np.ndarray) for x in row.args]
-    values = [x for x in SPECIAL if row.infinities or np.isfinite(x)]
-    grid = iter(np.array(list(itertools.product(values, repeat=sum(drawn))), dtype).T.copy())
-    condition = np.arange(len(values) ** sum(drawn)) % 2 == 0
+    grid = iter(np.array(list(itertools.product(SPECIAL, repeat=sum(drawn))), dtype).T.copy())
+    condition = np.arange(len(SPECIAL) ** sum(drawn)) % 2 == 0
     return [next(grid) if is_drawn else condition for is_drawn in drawn]
 
 

@@ -538,9 +538,10 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
 
     @functools.wraps(f)
     def call_more(*args: Any, **kwargs: Any) -> Any:
-        for x in args[:count]:
+        operands, rest = (args, ()) if len(args) == count else (args[:count], args[count:])
+        for x in operands:
             if type(x) is Tensor:
-                return _apply(name, op, f, args[:count], kwargs, bind, args[count:])
+                return _apply(name, op, f, operands, kwargs, bind, rest)
         return f(*args, **kwargs)
 
     call = call_one if count == 1 else call_more

@@ -16,7 +16,7 @@ from .ops.dtypes import astype
 from .ops.elementwise import conj, real
 from .ops.manipulation import broadcast_to, sum_to
 from .rules import as_array, raw, xp
-from .tape import Node, enable_grad, no_grad, reach
+from .tape import Node, reach, recording_flag
 from .tensor import Tensor
 
 
@@ -60,9 +60,10 @@ def pull(
     for end in ends.intersection(cotangents):
         cotangents[end] = _own(cotangents[end])
     summed = set()
+    get, pop = cotangents.get, cotangents.pop
     with backends.following_devices() as follow_device:
         for node in reversed(path):
-            g = cotangents.pop(node, None)
+            g = pop(node, None)
             if g is None:
                 continue
             if follow_device is not None:
@@ -77,7 +78,7 @@ def pull(
                     c = sum_to(c, parent.shape)
                 if c.dtype is not parent.dtype:
                     c = cast(c, parent.dtype)
-                before = cotangents.get(parent)
+                before = get(parent)
                 if before is None:
                     if parent in ends and (record or c is g or c.base is not None):
                         c = _own(c)
@@ -227,7 +228,8 @@ def backward(
     order, _ = reach((self.node,))
     g = seed(self, gradient, "backward")
     retain = create_graph if retain_graph is None else retain_graph
-    with enable_grad() if create_graph else no_grad():
+    outside = recording_flag.set(create_graph)
+    try:
         found = pull(
             [node for node in order if node.op is not None],
             set(order),
@@ -240,6 +242,8 @@ def backward(
             c = as_tensor(conjugate(c))
             # fresh, not in place: the user may hold what .grad was before
             leaf.grad = c if leaf.grad is None else leaf.grad + c
+    finally:
+        recording_flag.reset(outside)
 
 
 Tensor.backward = backward  # type: ignore[method-assign]

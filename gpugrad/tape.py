@@ -21,8 +21,8 @@ from .tensor import Tensor
 
 _next_serial = itertools.count(1).__next__
 _by_serial = attrgetter("serial")
-_recording: ContextVar[bool] = ContextVar("gpugrad_recording", default=True)
-recording = _recording.get
+recording_flag: ContextVar[bool] = ContextVar("gpugrad_recording", default=True)
+recording = recording_flag.get
 
 
 class Node:
@@ -70,10 +70,10 @@ class _Recording(ContextDecorator):
         return type(self)()
 
     def __enter__(self) -> None:
-        self._tokens.append(_recording.set(self._value))
+        self._tokens.append(recording_flag.set(self._value))
 
     def __exit__(self, *exc: object) -> None:
-        _recording.reset(self._tokens.pop())
+        recording_flag.reset(self._tokens.pop())
 
 
 class no_grad(_Recording):

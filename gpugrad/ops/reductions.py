@@ -16,7 +16,7 @@ from ..rules import _spread, constant, general, linear, reduction, xp
 from .activations import softmax
 from .creation import ones_like
 from .elementwise import conj, isnan, where
-from .manipulation import broadcast_to, concat, flip, moveaxis, reshape
+from .manipulation import _broadcast_to, broadcast_to, concat, flip, moveaxis, reshape
 
 
 def _axes(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def _count(shape: tuple[int, ...], axis: Any) -> int:
     return math.prod(shape[i] for i in _axes(shape, axis))
 
 
-@linear(lambda t, shape, axis, keepdims: broadcast_to(_spread(t, shape, axis, keepdims), shape))
+@linear(lambda t, shape, axis, keepdims: _broadcast_to(_spread(t, shape, axis, keepdims), to=shape))
 def sum(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
     """The sum over `axis`; integers and booleans add up in the default integer type.
 

@@ -1,0 +1,168 @@
+"""The report: statistics, tables, the machine, and the targets."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# What gpugrad should reach on a CPU: topic, row, over which row, at most.
+TARGETS = (
+    ("chain", "gpugrad", "torch eager", 0.55),
+    ("chain", "gpugrad", "autograd", 0.45),
+    ("mnist-32", "gpugrad", "by hand", 1.15),
+    ("mnist-128", "gpugrad", "by hand", 1.15),
+    ("mnist-32", "gpugrad", "torch eager", 0.80),
+    ("mnist-128", "gpugrad", "torch eager", 0.80),
+    ("import", "gpugrad", "numpy", 1.30),
+    ("long-chain", "100,000 operations", "10,000 operations", 1.50),  # linear, not quadratic: 10
+)
+
+
+@dataclass
+class Topic:
+    """One table. `samples` holds, for each row, one number per round."""
+
+    name: str
+    title: str
+    unit: str
+    base: str = "gpugrad"  # the row that the ratios refer to
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, label: str, sample: float) -> None:
+        """Enter the sample of one round."""
+        self.samples.setdefault(label, []).append(sample)
+
+    def ratio(self, row: str, base: str) -> float | None:
+        """Median of the ratios within a round, so that a slow change of load drops out.
+
+        None if one of the rows is missing, or has a zero where it is divided by.
+        """
+        above, below = self.samples.get(row), self.samples.get(base)
+        if above is None or below is None or not all(below):
+            return None
+        return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The statistics of every row."""
+        rows = []
+        for label, samples in self.samples.items():
+            low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+            row = {"label": label, "median": median, "lower_quartile": low, "upper_quartile": high}
+            rows.append({**row, "ratio": self.ratio(label, self.base), "samples": samples})
+        return rows
+
+    def results(self) -> dict[str, Any]:
+        """The topic for a JSON file."""
+        about = {"name": self.name, "title": self.title, "unit": self.unit, "base": self.base}
+        return {**about, "rows": self.rows()}
+
+    def table(self) -> str:
+        """The rows as text."""
+        width = max(map(len, self.samples))
+        lines = [
+            f"{self.title} [{self.unit}]",
+            f"  {'':{width}} {'median':>12} {'quartiles':>27}   ratio to {self.base}",
+        ]
+        for row in self.rows():
+            places = 0 if row["median"] >= 1000 else 1 if row["median"] >= 10 else 3
+            low, median, high = (
+                f"{row[key]:,.{places}f}" for key in ("lower_quartile", "median", "upper_quartile")
+            )
+            ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            lines.append(
+                f"  {row['label']:{width}} {median:>12} {low:>12} .. {high:>12} {ratio:>8}"
+            )
+        return "\n".join(lines)
+
+
+def machine(device: str, threads: int, libraries: Sequence[str]) -> dict[str, Any]:
+    """Where and with what the numbers were measured."""
+    found = {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        "device": device,
+        "versions": {name: version(name) for name in libraries},
+    }
+    if device == "cuda":
+        from gpugrad import backends
+
+        runtime = importlib.import_module("cupy").cuda.runtime
+        found["device_name"] = backends.backend_of_kind("cuda").name(backends.device("cuda"))
+        found["cuda"] = {
+            "runtime": runtime.runtimeGetVersion(),
+            "driver": runtime.driverGetVersion(),
+        }
+        found["versions"]["cupy"] = version("cupy")
+    return found
+
+
+def version(name: str) -> str:
+    """The version of an installed library."""
+    module = importlib.import_module(name)
+    return getattr(module, "__version__", None) or importlib.metadata.version(name)
+
+
+def cpu_model() -> str:
+    """The processor's name for people."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def targets(topics: Sequence[Topic]) -> list[dict[str, Any]]:
+    """The ratios to reach; `ratio` and `met` are None where a row was not measured."""
+    by_name = {topic.name: topic for topic in topics}
+    results = []
+    for name, row, base, most in TARGETS:
+        ratio = by_name[name].ratio(row, base) if name in by_name else None
+        met = None if ratio is None else ratio <= most
+        results.append(
+            {"topic": name, "row": row, "base": base, "target": most, "ratio": ratio, "met": met}
+        )
+    return results
+
+
+def header(found: dict[str, Any], missing: dict[str, str]) -> str:
+    """The machine as text."""
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    library = "NumPy" if found["device"] == "cpu" else "CuPy"
+    lines = [
+        f"{found['cpu']}, {found['cpus']} CPUs, {found['threads']} threads used",
+        f"{found['python']}, {found['system']}",
+        versions,
+        *(f"not measured: {name}, {reason}" for name, reason in missing.items()),
+        f"by hand: {library} and a derivative worked out on paper",
+    ]
+    if found["load"] > found["cpus"] - found["threads"] + 1:
+        lines.append(f"BUSY: the load average is {found['load']:.1f}, times may be far off")
+    if "device_name" in found:
+        cuda = found["cuda"]
+        lines.insert(
+            0, f"{found['device_name']}, CUDA {cuda['runtime']}, driver for CUDA {cuda['driver']}"
+        )
+    return "\n".join(lines)
+
+
+def verdicts(results: Sequence[dict[str, Any]]) -> str:
+    """The targets as text."""
+    lines = ["targets: ratios of times, each the median over the rounds"]
+    for r in results:
+        ratio = "-" if r["ratio"] is None else f"{r['ratio']:.2f}"
+        verdict = {True: "met", False: "missed", None: "not measured"}[r["met"]]
+        lines.append(
+            f"  {r['topic']}: {r['row']} / {r['base']} {ratio} (target {r['target']:.2f}) {verdict}"
+        )
+    return "\n".join(lines)

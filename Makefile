@@ -27,6 +27,6 @@ $(VENV)/%.installed: pyproject.toml | $(python)
 
 $(python):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit($(too_old))'
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(PYTHON) -m venv $(VENV)
 
 too_old = "gpugrad needs Python 3.11 or newer, not " + sys.version.split()[0] + ": set PYTHON=..."

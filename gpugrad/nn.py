@@ -13,8 +13,8 @@ from .ops import activations, elementwise
 from .ops.creation import asarray
 from .ops.linalg import linear
 from .ops.reductions import mean
-from .rules import general, xp
-from .tape import mark_changed
+from .rules import check_arrays, general, xp
+from .tape import no_grad
 from .tensor import Tensor
 
 
@@ -62,14 +62,15 @@ class Module:
                 f"load_state_dict: missing {sorted(parameters.keys() - state.keys())}, "
                 f"unknown {sorted(state.keys() - parameters.keys())}"
             )
+        new = {}
         for name, p in parameters.items():
-            if np.shape(state[name]) != p.shape:
-                raise ValueError(
-                    f"load_state_dict: {name} has shape {np.shape(state[name])}, not {p.shape}"
-                )
-        for name, p in parameters.items():
-            p.data[...] = asarray(state[name], dtype=p.dtype, device=p.device).data
-            mark_changed(p.data)
+            value = asarray(state[name], device=p.device).detach()
+            if value.shape != p.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {value.shape}, not {p.shape}")
+            new[name] = value.astype(p.dtype)
+        with no_grad():
+            for name, p in parameters.items():
+                p[...] = new[name]
 
     def __call__(self, x: Any) -> Any:
         raise NotImplementedError
@@ -174,6 +175,7 @@ def mean_squared_error(prediction: Any, target: Any, /) -> Any:
     Raises:
         ValueError: if the shapes differ.
     """
+    check_arrays("mean_squared_error", prediction, target)
     if prediction.shape != target.shape:
         raise ValueError("prediction and target must have one shape")
     difference = (prediction - target).reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,8 @@ class _Optimizer:
         self.lr = lr
         if not self.params:
             raise ValueError(f"{type(self).__name__}: no parameters")
+        if len(set(map(id, self.params))) < len(self.params):
+            raise ValueError(f"{type(self).__name__}: a parameter is given twice")
         for i, p in enumerate(self.params):
             if not (isinstance(p, Tensor) and p.requires_grad and p.is_leaf):
                 raise ValueError(
@@ -29,14 +32,15 @@ class _Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not value >= 0:
-            raise ValueError(f"{type(self).__name__}: lr={value} is negative")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{type(self).__name__}: lr={value} is not in [0, inf)")
         self._lr = value
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self.params:
-            p.node.grad = None  # type: ignore[union-attr]
+            if p.requires_grad:
+                p.grad = None
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -95,6 +99,11 @@ class Adam(_Optimizer):
         super().__init__(params, lr)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"Adam: betas={betas} are not in [0, 1)")
+        if not eps >= 0:
+            raise ValueError(f"Adam: eps={eps} is negative")
+        for i, p in enumerate(self.params):
+            if p.dtype.kind == "c":
+                raise TypeError(f"Adam: parameter {i} is {p.dtype}, only real ones are supported")
         self.betas = betas
         self.eps = eps
         self._moments = [(_zeros_for(p), _zeros_for(p)) for p in self.params]

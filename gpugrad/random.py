@@ -13,6 +13,7 @@ import numpy as np
 
 from . import backends
 from .ops.dtypes import is_inexact
+from .ops.manipulation import as_shape
 from .tensor import Tensor
 
 
@@ -37,7 +38,7 @@ class Generator:
 
     def normal(self, shape: int | Sequence[int] = (), *, dtype: Any = "float64") -> Tensor:
         """Standard normal numbers."""
-        return self._draw("normal", _shape(shape), _float(dtype))
+        return self._draw("normal", as_shape(shape), _float(dtype))
 
     def uniform(
         self,
@@ -47,10 +48,10 @@ class Generator:
         *,
         dtype: Any = "float64",
     ) -> Tensor:
-        """Numbers uniform in [low, high)."""
+        """Numbers uniform in [low, high); rounding to `dtype` may give `high` itself."""
         if not low <= high:
             raise ValueError(f"uniform: low={low} is above high={high}")
-        return self._draw("uniform", _shape(shape), _float(dtype)) * (high - low) + low
+        return self._draw("uniform", as_shape(shape), _float(dtype)) * (high - low) + low
 
     def integers(
         self, low: int, high: int, shape: int | Sequence[int] = (), *, dtype: Any = "int64"
@@ -58,15 +59,11 @@ class Generator:
         """Integers uniform in [low, high)."""
         if not low < high:
             raise ValueError(f"integers: the range [{low}, {high}) is empty")
-        return self._draw("integers", low, high, _shape(shape), np.dtype(dtype))
+        return self._draw("integers", low, high, as_shape(shape), np.dtype(dtype))
 
     def permutation(self, n: int) -> Tensor:
         """The integers from 0 to n - 1 in random order, int64."""
         return self._draw("permutation", n)
-
-
-def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _float(dtype: Any) -> np.dtype:
@@ -81,8 +78,14 @@ _generators: dict[backends.Device, Generator] = {}
 
 
 def seed(seed: int) -> None:
-    """Start the module's own generators afresh, one per device, each from `seed`."""
+    """Start the module's own generators afresh, one per device, each from `seed`.
+
+    Raises:
+        ValueError: if `seed` is negative.
+    """
     global _seed
+    if seed < 0:
+        raise ValueError(f"seed: {seed} is negative")
     _seed = seed
     _generators.clear()
 

@@ -246,11 +246,16 @@ def _apply(
             nodes.append(None)
     _check_one_library(name, operands, arrays)
     try:
-        out = function(*arrays, *args, **kwargs)
+        if backends.following_devices is None:
+            out = function(*arrays, *args, **kwargs)
+        else:
+            with backends.following_devices() as follow:
+                follow(next(x for x in arrays if type(x) not in _NUMBERS))
+                out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal(name, operands, error) from None
     out = as_array(out)
-    if op is None or not any(nodes) or not recording():
+    if op is None or not any(nodes) or out.dtype.kind in "biu" or not recording():
         return Tensor(out, None)
     return Tensor(out, op.node(arrays, nodes, bind(*args, **kwargs), out))
 
@@ -300,6 +305,16 @@ def _check_operand(name: str, x: Any) -> None:
             f"{name}: expected a Tensor, an array or a number, got {type(x).__name__}; "
             "make it one with gpugrad.asarray(...)"
         )
+
+
+def check_arrays(name: str, *values: Any) -> None:
+    """Raise a TypeError unless all `values` are Tensors or arrays."""
+    for x in values:
+        if type(x) is not Tensor and not _is_array(x):
+            raise TypeError(
+                f"{name}: expected a Tensor or an array, got {type(x).__name__}; "
+                "make it one with gpugrad.asarray(...)"
+            )
 
 
 def elementwise(
@@ -524,13 +539,18 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
             return f(x, *args, **kwargs)
         array = x.data
         try:
-            out = f(array, *args, **kwargs)
+            if backends.following_devices is None:
+                out = f(array, *args, **kwargs)
+            else:
+                with backends.following_devices() as follow:
+                    follow(array)
+                    out = f(array, *args, **kwargs)
         except (TypeError, ValueError, IndexError) as error:
             raise refusal(name, (x,), error) from None
         if type(out) is not type(array):
             out = as_array(out)
         node = x.node
-        if node is None or op is None or not recording():
+        if node is None or op is None or out.dtype.kind in "biu" or not recording():
             return Tensor(out, None)
         (argument,) = op.arguments
         edges = ((node, argument, argument.select(array, *bind(*args, **kwargs), out)),)

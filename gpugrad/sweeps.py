@@ -8,6 +8,7 @@ conjugate). The public gradient is the direction of steepest ascent, the conjuga
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from typing import Any
 
 from . import backends
@@ -15,7 +16,7 @@ from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
 from .ops.manipulation import broadcast_to, sum_to
-from .rules import as_array, raw, xp
+from .rules import raw, xp
 from .tape import Node, reach, recording_flag
 from .tensor import Tensor
 
@@ -61,7 +62,7 @@ def pull(
         cotangents[end] = _own(cotangents[end])
     summed = set()
     get, pop = cotangents.get, cotangents.pop
-    with backends.following_devices() as follow_device:
+    with (backends.following_devices or nullcontext)() as follow_device:
         for node in reversed(path):
             g = pop(node, None)
             if g is None:
@@ -105,7 +106,7 @@ def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[
         tangents: node -> tangent of its output, an array (a Tensor if `record`). Extended.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
     """
-    with backends.following_devices() as follow_device:
+    with (backends.following_devices or nullcontext)() as follow_device:
         for node in order:
             if node in tangents or node.op is None:
                 continue
@@ -140,20 +141,19 @@ def conjugate(x: Any) -> Any:
 
 def _own(c: Any) -> Any:
     if type(c) is Tensor:
-        return Tensor(c.data.copy(), c.node)
-    return c.copy()
+        return Tensor(xp(c.data).copy(c.data), c.node)
+    return xp(c).copy(c)
 
 
 def _run_hooks(node: Node, g: Any) -> Any:
     for hook in node.hooks or ():
-        changed = hook(conjugate(as_tensor(g)))
+        changed = hook(conjugate(as_tensor(_own(g))))  # which may write it
         if changed is None:
             continue
-        if not isinstance(changed, Tensor) or changed.shape != node.shape:
-            raise ValueError(
-                f"a hook must return None or a Tensor of shape {node.shape}, "
-                f"got {getattr(changed, 'shape', type(changed).__name__)}"
-            )
+        if not isinstance(changed, Tensor):
+            raise TypeError(f"a hook returns None or a Tensor, not {type(changed).__name__}")
+        if changed.shape != node.shape:
+            raise ValueError(f"a hook returned shape {changed.shape} in place of {node.shape}")
         changed = cast(conjugate(changed), node.dtype)
         g = changed if type(g) is Tensor else changed.data
     return g
@@ -163,7 +163,10 @@ def as_tensor(x: Any) -> Tensor:
     """A Tensor as it is; one around a raw array or array scalar, off the tape."""
     if type(x) is Tensor:
         return x
-    return Tensor(as_array(x), None)
+    backend = backends.backend_of(x)
+    if type(x) is not backend.array_type:
+        x = backend.asarray(x, None, backend.device_of(x), None)
+    return Tensor(x, None)
 
 
 def fit(value: Any, like: Tensor, name: str) -> Tensor:
@@ -172,9 +175,9 @@ def fit(value: Any, like: Tensor, name: str) -> Tensor:
     Raises:
         ValueError: if shape or device differ; TypeError: if `value` is no array or number.
     """
-    if not isinstance(value, Tensor):
-        is_array = backends.find_backend(type(value)) is not None
-        value = asarray(value, device=None if is_array else like.device)
+    if not isinstance(value, Tensor) and backends.find_backend(type(value)) is None:
+        value = asarray(value, device=like.device)
+    value = as_tensor(value)
     if value.shape != like.shape:
         raise ValueError(f"{name} has shape {value.shape} where {like.shape} is needed")
     if value.device != like.device:

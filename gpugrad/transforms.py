@@ -10,6 +10,7 @@ derivative's input, say), it is a Tensor on that tape, for nothing is dropped.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ from . import backends
 from .ops.creation import _check_inexact, asarray, zeros_like
 from .rules import linear
 from .sweeps import _own, as_tensor, cast, conjugate, fit, pull, push, route, seed
-from .tape import Leaf, Node, enable_grad, no_grad, now, reach, recording
+from .tape import Leaf, Node, enable_grad, no_grad, now, owner_of, reach, recording
 from .tensor import Tensor
-from .trees import flatten, map_tree
+from .trees import flatten, flatten_like, map_tree
 
 
 @linear(lambda t: t)
@@ -49,6 +50,7 @@ class _Trace:
             for i, arg in zip(argnums, self.rebuild(self.inputs), strict=True):
                 args[i] = arg
             self.nodes = [x.node for x in self.inputs if x.node is not None]
+            self.owners = {id(owner_of(x.data)) for x in self.inputs}
             self.out = f(*args)
 
     def reach(self, roots: list[Node], more: Sequence[Tensor] = ()) -> tuple[list[Node], bool]:
@@ -77,8 +79,12 @@ class _Trace:
 
     def array_like(self, x: Any) -> Any:
         """A result of the function: a raw array if every input was one."""
+        if not isinstance(x, Tensor) or x.node is not None:
+            return x
+        if id(owner_of(x.data)) in self.owners:
+            x = x.copy()  # what the caller gets is not what the caller holds
         raw = all(backends.find_backend(type(given)) is not None for given in self.given)
-        return x.data if raw and isinstance(x, Tensor) and x.node is None else x
+        return x.data if raw else x
 
 
 def _outputs(trace: _Trace, out: Any) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
@@ -111,9 +117,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[
     outs, unflatten = _outputs(trace, trace.out)
 
     def pullback(g: Any) -> tuple[Any, ...]:
-        gs, _ = flatten(g)
-        if len(gs) != len(outs):
-            raise ValueError(f"vjp: {len(outs)} results, {len(gs)} cotangents")
+        gs = flatten_like(g, trace.out, "vjp: the cotangent")
         return tuple(trace.rebuild(_pull(trace, outs, gs, "vjp")))
 
     value = unflatten([trace.array_like(trace.settle(x)) for x in outs])
@@ -158,9 +162,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise TypeError("jvp: primals and tangents are tuples or lists, one item per argument")
     trace = _Trace(f, primals, range(len(primals)))
-    given, _ = flatten(list(tangents))
-    if len(given) != len(trace.inputs):
-        raise ValueError(f"jvp: {len(trace.inputs)} primals, {len(given)} tangents")
+    given = flatten_like(tangents, primals, "jvp: tangents")
     outs, unflatten = _outputs(trace, trace.out)
     seeds = [fit(t, x, "jvp: a tangent") for x, t in zip(trace.inputs, given, strict=True)]
     order, record = trace.reach([x.node for x in outs if x.node is not None], seeds)
@@ -198,15 +200,19 @@ def value_and_grad(
         ValueError: if `f` returns no scalar; TypeError: if it returns no tensor, or an argument
             is not floating-point or complex.
     """
-    several = not isinstance(argnums, int)
-    numbers = tuple(argnums) if not isinstance(argnums, int) else (argnums,)
+    several = isinstance(argnums, Sequence)
+    numbers = tuple(map(operator.index, argnums if several else (argnums,)))  # type: ignore
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         if any(not -len(args) <= i < len(args) for i in numbers):
             raise ValueError(f"grad: argnums={argnums}, but {len(args)} positional arguments")
+        if len({i % len(args) for i in numbers}) < len(numbers):
+            raise ValueError(f"grad: argnums={argnums} names an argument twice")
         trace = _Trace(functools.partial(f, **kwargs) if kwargs else f, args, numbers)
         trace.name = getattr(f, "__name__", trace.name)
+        if has_aux and not (isinstance(trace.out, tuple) and len(trace.out) == 2):
+            raise TypeError(f"grad: with has_aux, {trace.name} must return a pair (value, aux)")
         out, aux = trace.out if has_aux else (trace.out, None)
         (out,), _ = _outputs(trace, [out])
         if out.dtype.kind == "c":

@@ -41,6 +41,27 @@ def _walk(tree: Any, leaves: list[Any]) -> Callable[[Any], Any]:
     return next
 
 
+def flatten_like(tree: Any, like: Any, name: str) -> list[Any]:
+    """The leaves of `tree` in the order of those of `like`.
+
+    Raises:
+        ValueError: if the structures differ, saying where.
+    """
+    branches = (dict, list, tuple)
+    if isinstance(like, dict):
+        if not isinstance(tree, dict) or tree.keys() != like.keys():
+            raise ValueError(f"{name}: a dict with the keys {list(like)} is needed")
+        return [x for k in like for x in flatten_like(tree[k], like[k], f"{name}[{k!r}]")]
+    if isinstance(like, (list, tuple)):
+        if not isinstance(tree, (list, tuple)) or len(tree) != len(like):
+            raise ValueError(f"{name}: a {type(like).__name__} of {len(like)} items is needed")
+        pairs = enumerate(zip(tree, like, strict=True))
+        return [x for i, (a, b) in pairs for x in flatten_like(a, b, f"{name}[{i}]")]
+    if isinstance(tree, branches):
+        raise ValueError(f"{name}: one array is needed, got a {type(tree).__name__}")
+    return [tree]
+
+
 def map_tree(f: Callable[[Any], Any], tree: Any) -> Any:
     """`tree` with `f` applied to every leaf."""
     leaves, unflatten = flatten(tree)

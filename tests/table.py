@@ -529,4 +529,6 @@ ROWS = [
     case("take", signed(2, 3), GRID, axis=-1),
     case("take_along_axis", signed(3, 3), GRID, axis=0),
     case("take_along_axis", signed(3, 3), GRID, axis=-1),
+    case("take_along_axis", signed(3, 2), np.array([[1, 0, 1]]), axis=1),
+    case("take_along_axis", signed(1, 2), np.array([[0, 1], [1, 1], [0, 0]]), axis=1),
 ]

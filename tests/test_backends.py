@@ -11,6 +11,7 @@ from table import ROWS
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.tape import owner_of
+from gpugrad.trees import map_tree
 
 # ---- devices
 
@@ -192,7 +193,7 @@ def test_no_operation_reads_a_value(row, hidden):
     if row.order:
         f, xs = row.of_differentiable(args)
         out, pullback = gg.vjp(f, *xs)
-        gs = [gg.ones_like(x) for x in flat(out)]
+        gs = map_tree(gg.ones_like, out)
         ts = [gg.ones_like(x) for x in xs]
 
         def pulled(*xs):
@@ -204,7 +205,7 @@ def test_no_operation_reads_a_value(row, hidden):
         pullback(gs)
         for derivative in (pulled, pushed):
             out, pullback = gg.vjp(derivative, *xs)
-            pullback([gg.ones_like(x) for x in flat(out)])
+            pullback(map_tree(gg.ones_like, out))
             gg.jvp(derivative, xs, ts)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import gpugrad as gg
 from gpugrad import backends
 from gpugrad.backends import DeviceError, cupy
 from gpugrad.tape import owner_of
@@ -351,3 +352,23 @@ def test_arrays_on_two_devices_do_not_mix(gpu, pair):
     ):
         with pytest.raises(ValueError, match=r"cuda:0 and cuda:1.*\.to\(device\)"):
             f()
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize("current", [0, 1])
+def test_a_tape_stays_on_the_device_of_its_arrays(current, gpu, pair):
+    def f(w, x):
+        y = gg.nn.linear(x, w, w[0]).copy()
+        y = gg.cumulative_sum(gg.sigmoid(y)[[0, 0, 1]], axis=0, include_initial=True)
+        return gg.nn.mean_squared_error(y, y.detach() * 0) + gg.mean(gg.concat([y, y.T[:, :3]]))
+
+    with gpu.scope(pair[current]):
+        for device in pair:
+            w = gg.asarray(np.ones((3, 3)), device=device, requires_grad=True)
+            x = gg.asarray(np.arange(6.0).reshape(2, 3), device=device)
+            f(w, x).backward()
+            optimizer = gg.optim.SGD([w], 0.1, momentum=0.9)
+            optimizer.step()
+            value, tangent = gg.jvp(f, (w.detach(), x), (gg.ones_like(w), x))
+            assert {w.device, w.grad.device, value.device, tangent.device} == {device}
+            assert gpu._cupy.cuda.runtime.getDevice() == current

@@ -207,3 +207,12 @@ def test_training_with_grad_and_with_backward_agree(device):
     gradient = gg.grad(loss)(state)
     for name, p in net.named_parameters():
         np.testing.assert_allclose(host(gradient[name]), host(p.grad), rtol=1e-5, atol=1e-6)
+
+
+def test_a_state_that_does_not_fit_changes_nothing(device):
+    layer = nn.Linear(2, 1)
+    before = layer.state_dict()
+    for bias in (np.array(["a"]), np.ones(2), np.array([1j])):
+        with pytest.raises((TypeError, ValueError)):
+            layer.load_state_dict({"weight": before["weight"] + 1, "bias": bias})
+        np.testing.assert_array_equal(layer.state_dict()["weight"], before["weight"])

@@ -118,12 +118,12 @@ def test_bad_parameters(make, device):
 def test_bad_options(device):
     p = leaf(START)
     for call, message in (
-        (lambda: gg.optim.SGD([p], -1.0), "lr=-1.0 is negative"),
+        (lambda: gg.optim.SGD([p], -1.0), "lr=-1.0 is not in"),
         (lambda: gg.optim.SGD([p], float("nan")), "lr=nan"),
         (lambda: gg.optim.SGD([p], 0.1, momentum=1.0), r"momentum=1.0 is not in \[0, 1\)"),
         (lambda: gg.optim.SGD([p], 0.1, momentum=-0.1), "momentum=-0.1"),
         (lambda: gg.optim.Adam([p], betas=(0.9, 1.0)), "betas"),
-        (lambda: setattr(gg.optim.Adam([p]), "lr", -1), "lr=-1 is negative"),
+        (lambda: setattr(gg.optim.Adam([p]), "lr", -1), "lr=-1 is not in"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -135,3 +135,13 @@ def test_parameters_may_come_from_a_generator(device):
     p.grad = gg.ones_like(p)
     optimizer.step()
     assert_same(p, START - 1)
+
+
+def test_parameters_that_are_refused(device):
+    w = leaf([1.0])
+    with pytest.raises(ValueError, match="twice"):
+        gg.optim.SGD([w, w], 0.1)
+    with pytest.raises(TypeError, match="complex128"):
+        gg.optim.Adam([leaf([1j], dtype="complex128")])
+    with pytest.raises(ValueError, match="eps"):
+        gg.optim.Adam([w], eps=-1)

@@ -145,3 +145,10 @@ def test_second_derivatives_of_activations_in_the_tails(name, device):
     slope = gg.grad(lambda x: gg.sum(gg.grad(lambda x: gg.sum(f(x)))(x)))(x)
     assert np.isfinite(host(slope)).all()
     np.testing.assert_array_equal(host(slope)[4:], 0)
+
+
+@pytest.mark.parametrize("f", [gg.mean, gg.max, gg.min], ids=["mean", "max", "min"])
+def test_more_halves_than_a_half_can_count(f, device):
+    x = gg.asarray(array(np.ones(70_000, np.float16)), requires_grad=True)
+    f(x).backward(array(np.float16(100)))
+    np.testing.assert_allclose(host(x.grad), 100 / 70_000, rtol=1e-2)

@@ -305,3 +305,39 @@ def test_a_gradient_by_index_has_the_shape_of_the_whole(device):
     x = leaf(np.arange(6.0).reshape(2, 3))
     x[0, 1].backward()
     assert_same(x.grad, np.array([[0.0, 1, 0], [0, 0, 0]]))
+
+
+def test_a_list_of_booleans_is_a_mask(device):
+    x = leaf([1.0, 2.0, 3.0])
+    y = x[[True, False, True]]
+    np.testing.assert_array_equal(host(y), [1, 3])
+    y.sum().backward()
+    np.testing.assert_array_equal(host(x.grad), [1, 0, 1])
+    with pytest.raises(IndexError, match="integers or booleans"):
+        x[[0.7, 1.9]]
+
+
+def test_setting_requires_grad_gives_the_leaf_memory_of_its_own(device):
+    given = array([1.0, 1.0])
+    x = gg.asarray(given)
+    x.requires_grad = True
+    x.sum().backward()
+    gg.optim.SGD([x], 1.0).step()
+    np.testing.assert_array_equal(host(given), [1, 1])
+
+
+def test_an_integer_result_requires_no_gradient(device):
+    assert not gg.sum(leaf([1.0, 2.0]), dtype=gg.int64).requires_grad
+
+
+@pytest.mark.parametrize("f", [gg.sign, gg.conj, gg.logsumexp, lambda x: gg.stack([x])])
+def test_a_list_is_no_array(f):
+    with pytest.raises(TypeError, match="asarray"):
+        f([1.0])
+
+
+def test_a_target_that_is_neither_device_nor_dtype(device):
+    with pytest.raises(TypeError, match="neither a device"):
+        leaf([1.0]).to("gpu")
+    with pytest.raises(TypeError, match="cuda:1"):
+        gg.device(0)

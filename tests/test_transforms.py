@@ -541,10 +541,10 @@ def test_grad_needs_a_real_scalar(transform, device):
 @pytest.mark.parametrize(
     ("tangents", "error", "message"),
     [
-        (([1.0, 2.0, 3.0],), ValueError, "jvp: 1 primals, 3 tangents"),
+        (([1.0, 2.0, 3.0],), ValueError, r"jvp: tangents\[0\]: one array"),
         ((np.ones(3),), ValueError, r"shape \(3,\) where \(2,\)"),
-        ((), ValueError, "jvp: 1 primals, 0 tangents"),
-        ((np.ones(2), np.ones(2)), ValueError, "jvp: 1 primals, 2 tangents"),
+        ((), ValueError, "jvp: tangents: a tuple of 1 items"),
+        ((np.ones(2), np.ones(2)), ValueError, "jvp: tangents: a tuple of 1 items"),
         (np.ones(2), TypeError, "tuples or lists"),
         (("text",), TypeError, "numbers are needed"),
     ],
@@ -560,7 +560,7 @@ def test_tangents_that_do_not_fit(tangents, error, message, device):
     ("g", "message"),
     [
         (np.ones(3), r"shape \(3,\) where \(2,\)"),
-        ((np.ones(2), np.ones(2)), "vjp: 1 results, 2 cotangents"),
+        ((np.ones(2), np.ones(2)), "vjp: the cotangent: one array"),
     ],
 )
 def test_cotangents_that_do_not_fit(g, message, device):
@@ -584,3 +584,37 @@ def test_an_error_in_the_function_leaves_recording_as_it_was(device):
         with pytest.raises(KeyError):
             gg.grad(f)(array(1.0))
         assert not (leaf(1.0) * 2).requires_grad
+
+
+def test_structures_are_compared_by_key_and_not_by_order(device):
+    one, zero = array(1.0), array(0.0)
+
+    def f(d):
+        return d["a"] * 2 + d["b"] * 3
+
+    _, tangent = gg.jvp(f, ({"a": one, "b": one},), ({"b": one, "a": zero},))
+    assert float(host(tangent)) == 3
+    with pytest.raises(ValueError, match=r"tangents\[0\].*\['a', 'b'\]"):
+        gg.jvp(f, ({"a": one, "b": one},), ({"a": one},))
+    _, pullback = gg.vjp(lambda x: {"a": x * 2, "b": x * 3}, one)
+    assert float(host(pullback({"b": one, "a": zero})[0])) == 3
+    with pytest.raises(ValueError, match="list of 2"):
+        gg.jvp(lambda x: x[0] + x[1][0], ([one, [one]],), ([[one], one, one],))
+
+
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2)])
+def test_an_argument_named_twice(argnums, device):
+    with pytest.raises(ValueError, match="twice"):
+        gg.grad(lambda a, b: a * b, argnums=argnums)(array(2.0), array(3.0))
+
+
+def test_has_aux_needs_a_pair(device):
+    with pytest.raises(TypeError, match="pair"):
+        gg.grad(lambda x: x * x, has_aux=True)(array(2.0))
+
+
+def test_a_value_shares_no_memory_with_the_argument(device):
+    x = array([1.0, 2.0])
+    for value in (gg.vjp(lambda x: x, x)[0], gg.jvp(lambda x: x[:1], (x,), (x,))[0]):
+        value[...] = -7
+    np.testing.assert_array_equal(host(x), [1, 2])

@@ -51,7 +51,7 @@ class Device:
         return self.kind == other.kind and self.index == other.index
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.index))
+        return hash(str(self))
 
     def __enter__(self) -> Device:
         _overrides.set((*_overrides.get(), self))
@@ -119,18 +119,18 @@ class Backend:
 
 _by_type: dict[type, Backend | None] = {}
 _by_kind: dict[str, Backend] = {}
-_refused: dict[str, DeviceError] = {}
+_refused: dict[str, str] = {}
 _overrides: ContextVar[tuple[Device, ...]] = ContextVar("gpugrad_device", default=())
 _default: Device | None = None
 
-# A context for a sweep over the tape, because a rule's plain operators (`t * b`) run on the current
+# A context for work in plain operators and methods (`t * b`, `x.copy()`), which run on the current
 # device. A backend with several devices puts in one whose value is a function that makes the device
 # of an array the current one, and that restores the current device at the end.
-following_devices: Callable[[], AbstractContextManager[Callable[[Any], None] | None]] = nullcontext
+following_devices: Callable[[], AbstractContextManager[Callable[[Any], None]]] | None = None
 
 
 def _modules() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.name != "twins"]
 
 
 def _load(module: Any) -> Backend:
@@ -145,8 +145,8 @@ def find_backend(array_type: type) -> Backend | None:
         return _by_type[array_type]
     except KeyError:
         backend = None
-        root = array_type.__module__.partition(".")[0]
-        if root in _modules():
+        roots = {base.__module__.partition(".")[0] for base in array_type.__mro__}
+        for root in roots.intersection(_modules()):
             module = importlib.import_module(f"{__name__}.{root}")
             library = _by_kind.get(module.KIND) or _load(module)
             backend = library if issubclass(array_type, library.array_types) else None
@@ -176,15 +176,15 @@ def backend_of_kind(kind: str) -> Backend:
         DeviceError: if none can be used, saying why; the reason is found once and kept.
     """
     if kind in _refused:
-        raise _refused[kind].with_traceback(None)
+        raise DeviceError(_refused[kind])
     if kind not in _by_kind:
         for name in _modules():
             module = importlib.import_module(f"{__name__}.{name}")
-            if getattr(module, "KIND", None) == kind:
+            if kind == module.KIND:
                 try:
                     return _load(module)
                 except DeviceError as error:
-                    _refused[kind] = error
+                    _refused[kind] = str(error)
                     raise
     return _by_kind[kind]
 
@@ -211,6 +211,8 @@ def device(name: str | Device) -> Device:
         ValueError: if there is no device of that name anywhere.
         DeviceError: if it cannot be used here, saying why.
     """
+    if not isinstance(name, (str, Device)):
+        raise TypeError(f"a device is 'cpu', 'cuda' or 'cuda:1', not {name!r}")
     found = parse(name) if isinstance(name, str) else name
     usable = backend_of_kind(found.kind).devices()
     if found not in usable:

@@ -69,9 +69,16 @@ def _to(self: Tensor, target: Any) -> Tensor:
         try:
             backends.parse(str(target))
         except ValueError:
-            return dtypes.astype(self, target, copy=False)
-        return dtypes.to_device(self, target)
-    return dtypes.astype(self, target, copy=False)
+            pass
+        else:
+            return dtypes.to_device(self, target)
+    try:
+        dtype = np.dtype(target)
+    except TypeError:
+        raise TypeError(
+            f"to: {target!r} is neither a device ('cpu', 'cuda', 'cuda:1') nor a dtype"
+        ) from None
+    return dtypes.astype(self, dtype, copy=False)
 
 
 _OPERATORS = {

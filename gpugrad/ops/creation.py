@@ -52,6 +52,8 @@ def asarray(
         where = where or backends.default_device()
     if obj.dtype.kind not in "biufc" and obj.dtype.name != "bfloat16":
         raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
+    if obj.dtype.char in "gG":
+        raise TypeError(f"asarray: {obj.dtype} is not supported: use float64 or complex128")
     if isinstance(obj, np.ma.MaskedArray):
         raise TypeError("asarray: a masked array would lose its mask; use its .filled(value)")
     where = where or source.device_of(obj)
@@ -103,6 +105,7 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
         )
     if value and self.node is None:
         _check_inexact(self.dtype)
+        self.data = xp(self.data).copy(self.data)  # as `asarray` does: a leaf will be written
         self.node = Leaf(self.shape, self.dtype)
     elif not value:
         self.node = None

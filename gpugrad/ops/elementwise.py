@@ -12,7 +12,7 @@ import cmath
 import math
 from typing import Any
 
-from ..rules import elementwise
+from ..rules import check_arrays, elementwise
 from .creation import zeros_like
 
 
@@ -242,6 +242,7 @@ def sign(x: Any, /) -> Any:
 
     Elementwise. Array API standard 2025.12.
     """
+    check_arrays("sign", x)
     if x.dtype.kind != "c":
         return _sign(x)
     size = _abs(x)
@@ -268,6 +269,7 @@ def conj(x: Any, /) -> Any:
 
     Elementwise. Array API standard 2025.12.
     """
+    check_arrays("conj", x)
     return _conj(x) if x.dtype.kind == "c" else x
 
 

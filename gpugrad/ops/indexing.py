@@ -19,7 +19,9 @@ def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
     for item in key if isinstance(key, tuple) else (key,):
         value = item.data if isinstance(item, Tensor) else item
         if isinstance(value, (list, range)):
-            value = home.asarray(np.asarray(value, np.intp), None, home.device_of(x), None)
+            listed = np.asarray(value)
+            listed = listed if listed.size else listed.astype(np.intp)
+            value = home.asarray(listed, None, home.device_of(x), None)
         library = backends.find_backend(type(value))
         if library is None:
             if not (value is None or value is ... or isinstance(value, (int, slice))):
@@ -87,19 +89,19 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     return xp(x).take(x, indices, axis=axis)
 
 
-def _grid(indices: Any, axis: int, ndim: int) -> tuple:
+def _grid(indices: Any, axis: int, shape: tuple[int, ...]) -> tuple:
     """The key that names, per element of `indices`, the element it takes along `axis`."""
     indices = raw(indices)
-    axis %= ndim
+    axis %= len(shape)
     return tuple(
         indices
         if i == axis
-        else xp(indices).arange(n).reshape([-1 if j == i else 1 for j in range(ndim)])
-        for i, n in enumerate(indices.shape)
+        else xp(indices).arange(n).reshape([-1 if j == i else 1 for j in range(len(shape))])
+        for i, n in enumerate(shape)
     )
 
 
-@linear(lambda t, indices, axis, shape: place(t, key=_grid(indices, axis, len(shape)), to=shape))
+@linear(lambda t, indices, axis, shape: place(t, key=_grid(indices, axis, shape), to=shape))
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """Per element of `indices`, the element of `x` at that index along `axis`.
 

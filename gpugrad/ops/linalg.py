@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..rules import bilinear, general, many, raw, xp
+from ..rules import bilinear, check_arrays, general, many, raw, xp
 from .elementwise import conj
 from .manipulation import (
     expand_dims,
@@ -91,6 +91,7 @@ def _weight_gradient(t: Any, x: Any) -> Any:
 
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     """The sum of conj(a) * b along `axis`; the other axes broadcast."""
+    check_arrays("vecdot", a, b)
     for x in (a, b):
         normalize_axis_tuple(axis, x.ndim, "vecdot")
     if a.shape[axis] != b.shape[axis]:
@@ -105,7 +106,10 @@ def tensordot(a: Any, b: Any, /, *, axes: int | tuple[Sequence[int], Sequence[in
     Raises:
         ValueError: if the lengths of the paired axes differ.
     """
+    check_arrays("tensordot", a, b)
     if isinstance(axes, int):
+        if not 0 <= axes <= min(a.ndim, b.ndim):
+            raise ValueError(f"tensordot: axes={axes} for shapes {a.shape} and {b.shape}")
         axes_a, axes_b = list(range(a.ndim - axes, a.ndim)), list(range(axes))
     else:
         axes_a = list(normalize_axis_tuple(axes[0], a.ndim, "tensordot"))
@@ -180,6 +184,7 @@ def einsum(subscripts: str, /, *operands: Any) -> Any:
     Raises:
         ValueError: if `subscripts` and the operands do not fit.
     """
+    check_arrays("einsum", *operands)
     inputs, output = _parse(subscripts, operands)
     return _einsum(operands, inputs=inputs, output=output)
 

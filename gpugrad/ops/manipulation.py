@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..rules import linear, many, xp
+from ..rules import check_arrays, linear, many, xp
 
 
 @linear(lambda t, shape: reshape(t, shape))
@@ -23,7 +25,12 @@ def reshape(x: Any, /, shape: int | Sequence[int], *, copy: Any = None) -> Any:
     Raises:
         ValueError: if the sizes differ, or `copy=False` and a copy is needed.
     """
-    return _reshape(x, to=(shape,) if isinstance(shape, int) else tuple(shape), copy=copy)
+    return _reshape(x, to=as_shape(shape), copy=copy)
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A shape as the tuple of its lengths; an integer is the shape of a vector."""
+    return (operator.index(shape),) if hasattr(shape, "__index__") else tuple(shape)
 
 
 def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
@@ -75,7 +82,7 @@ def _broadcast_to(x: Any, /, *, to: tuple[int, ...]) -> Any:
 
 def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
     """`x` repeated along axes of length 1, and new leading axes, to `shape`; a read-only view."""
-    return _broadcast_to(x, to=tuple(shape))
+    return _broadcast_to(x, to=as_shape(shape))
 
 
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
@@ -93,38 +100,40 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
     return summed if len(axes) == new else summed.reshape(shape)
 
 
-def _offsets(shapes: list, axis: int | None) -> list[int]:
-    sizes = [math.prod(s) if axis is None else s[axis] for s in shapes]
-    return [0, *np.cumsum(sizes).tolist()]
-
-
-def _piece(t: Any, index: int, shapes: list, axis: int | None) -> Any:
-    begin, end = _offsets(shapes, axis)[index : index + 2]
+def _piece(t: Any, index: int, shapes: list, starts: list[int], axis: int | None) -> Any:
+    part = slice(starts[index], starts[index + 1])
     if axis is None:
-        return t[begin:end].reshape(shapes[index])
-    return t[(slice(None),) * (axis % t.ndim) + (slice(begin, end),)]
+        return t[part].reshape(shapes[index])
+    return t[(*(slice(None),) * (axis % t.ndim), part)]
 
 
-def _pad_piece(t: Any, index: int, shapes: list, axis: int | None) -> Any:
-    begin, end = _offsets(shapes, axis)[index : index + 2]
-    total = _offsets(shapes, axis)[-1]
+def _pad_piece(t: Any, index: int, starts: list[int], axis: int | None) -> Any:
+    part = slice(starts[index], starts[index + 1])
     if axis is None:
-        return place(t.reshape((-1,)), key=(slice(begin, end),), to=(total,))
+        return place(t.reshape((-1,)), key=(part,), to=(starts[-1],))
     axis = axis % t.ndim
-    key = (slice(None),) * axis + (slice(begin, end),)
-    return place(t, key=key, to=(*t.shape[:axis], total, *t.shape[axis + 1 :]))
+    to = (*t.shape[:axis], starts[-1], *t.shape[axis + 1 :])
+    return place(t, key=(*(slice(None),) * axis, part), to=to)
 
 
 @many(vjp=_piece, jvp=_pad_piece)
+def _concat(arrays: Any, /, *, axis: int | None, starts: list[int]) -> Any:
+    return xp(arrays[0]).concatenate(arrays, axis=axis)
+
+
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
     """The arrays joined along an existing axis; `axis=None` flattens them first.
 
     Raises:
-        ValueError: if the other lengths differ.
+        ValueError: if there is no array, or the other lengths differ.
     """
+    arrays = tuple(arrays)
     if not arrays:
         raise ValueError("concat: needs at least one array")
-    return xp(arrays[0]).concatenate(arrays, axis=axis)
+    check_arrays("concat", *arrays)
+    flat = axis is None
+    sizes = [x.size if flat or not x.ndim else x.shape[axis % x.ndim] for x in arrays]
+    return _concat(arrays, axis=axis, starts=[0, *itertools.accumulate(sizes)])
 
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Any:
@@ -136,6 +145,7 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Any:
     arrays = list(arrays)
     if not arrays:
         raise ValueError("stack: needs at least one array")
+    check_arrays("stack", *arrays)
     if len({x.shape for x in arrays}) > 1:
         raise ValueError(f"stack: the shapes differ: {[x.shape for x in arrays]}")
     return concat([expand_dims(x, axis) for x in arrays], axis=axis)
@@ -154,7 +164,7 @@ def flip(x: Any, /, *, axis: Any = None) -> Any:
 
 
 def _negative(shift: Any) -> Any:
-    return tuple(-n for n in shift) if isinstance(shift, tuple) else -shift
+    return tuple(-n for n in shift) if isinstance(shift, (tuple, list)) else -shift
 
 
 @linear(lambda t, shift, axis: roll(t, _negative(shift), axis=axis))

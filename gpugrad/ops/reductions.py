@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..rules import _spread, constant, general, linear, reduction, xp
+from ..rules import _spread, check_arrays, constant, general, linear, reduction, xp
 from .activations import softmax
 from .creation import ones_like
 from .elementwise import conj, isnan, where
@@ -47,7 +47,7 @@ def sum(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = Fals
 
 @linear(
     lambda t, shape, axis, keepdims: broadcast_to(
-        _spread(t / _count(shape, axis), shape, axis, keepdims), shape
+        _spread(t * (1 / (_count(shape, axis) or math.nan)), shape, axis, keepdims), shape
     )
 )
 def mean(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
@@ -99,8 +99,8 @@ def _nonzero(x: Any) -> Any:
 def _winners(x: Any, out: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Any:
     """An equal share for every element that attains the extremum `out`; of NaN, for the NaN."""
     best = _spread(out, shape, axis, keepdims)
-    attains = ((x == best) | isnan(x)).astype(out.dtype)
-    return attains / attains.sum(axis=axis, keepdims=True)
+    attains = (x == best) | isnan(x)
+    return (attains / attains.sum(axis=axis, keepdims=True)).astype(out.dtype)
 
 
 @reduction(_winners)
@@ -143,6 +143,7 @@ def _logsumexp(x: Any, /, *, axis: Any, keepdims: bool) -> Any:
 
 def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are."""
+    check_arrays("logsumexp", x)
     if isinstance(axis, int):
         return _logsumexp(x, axis=axis, keepdims=keepdims)
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, "logsumexp")

@@ -204,3 +204,29 @@ def test_the_gradient_of_a_cast_has_the_first_dtype(to, device):
     y = leaf([1.0, 2.0])
     gg.sum(y.astype("float32") * 3).backward()
     assert_same(y.grad, np.array([3.0, 3.0]))
+
+
+def test_from_dlpack_shares_memory(device):
+    given = array([1.0, 2.0])
+    x = gg.from_dlpack(given)
+    assert x.device == device
+    assert not x.requires_grad
+    given[0] = 7
+    np.testing.assert_array_equal(host(x), [7, 2])
+    assert gg.from_dlpack(given, copy=True).data is not given
+    np.testing.assert_array_equal(host(gg.from_dlpack(gg.asarray(given))), [7, 2])
+    np.testing.assert_array_equal(host(gg.from_dlpack(given, device="cpu")), [7, 2])
+
+
+def test_from_dlpack_of_an_unknown_device():
+    class Elsewhere:
+        def __dlpack_device__(self):
+            return 99, 0
+
+    with pytest.raises(gg.DeviceError, match="99"):
+        gg.from_dlpack(Elsewhere())
+
+
+def test_meshgrid_of_what_is_no_vector(device):
+    with pytest.raises(ValueError, match=r"meshgrid.*\(1, 1\)"):
+        gg.meshgrid(gg.asarray([[1.0]]))

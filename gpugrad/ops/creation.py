@@ -70,6 +70,26 @@ def asarray(
     return Tensor(data, Leaf(data.shape, data.dtype) if requires_grad else None)
 
 
+def from_dlpack(
+    x: Any, /, *, device: str | backends.Device | None = None, copy: bool | None = None
+) -> Tensor:
+    """A Tensor from an array of any library that speaks DLPack, in the same memory.
+
+    Args:
+        x: an object with `__dlpack__`, on the CPU or a CUDA device.
+        device, copy: as in `asarray`.
+
+    Raises:
+        DeviceError: if its device cannot be used here, saying why.
+    """
+    kinds = {1: "cpu", 2: "cuda", 3: "cpu", 13: "cuda"}  # DLDeviceType: pinned, managed
+    kind = x.__dlpack_device__()[0]
+    if kind not in kinds:
+        raise backends.DeviceError(f"from_dlpack: device type {int(kind)} of DLPack is not known")
+    array = backends.backend_of_kind(kinds[kind]).xp.from_dlpack(x)
+    return asarray(array, device=device, copy=copy)
+
+
 def _from_tensor(
     x: Tensor, dtype: Any, device: Any, copy: bool | None, requires_grad: bool
 ) -> Tensor:

@@ -194,6 +194,44 @@ def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
     return xp(x).repeat(x, repeats, axis)
 
 
+@linear(lambda t, k: tril(t, k=k))
+def tril(x: Any, /, *, k: int = 0) -> Any:
+    """`x` with zeros above its `k`-th diagonal, in the last two axes."""
+    return xp(x).tril(x, k)
+
+
+@linear(lambda t, k: triu(t, k=k))
+def triu(x: Any, /, *, k: int = 0) -> Any:
+    """`x` with zeros below its `k`-th diagonal, in the last two axes."""
+    return xp(x).triu(x, k)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
+    """The coordinates of a grid, one array per axis, from the positions along each axis.
+
+    Args:
+        arrays: each of shape (n_i,).
+        indexing: "ij" for results of shape (n_0, n_1, ...), "xy" with the first two swapped.
+
+    Raises:
+        ValueError: if an array has not one axis, or for another `indexing`.
+    """
+    check_arrays("meshgrid", *arrays)
+    if any(x.ndim != 1 for x in arrays) or indexing not in ("xy", "ij"):
+        raise ValueError(
+            f"meshgrid: vectors and indexing 'xy' or 'ij' are needed, got shapes "
+            f"{[x.shape for x in arrays]} and {indexing!r}"
+        )
+    axes = list(range(len(arrays)))
+    if indexing == "xy" and len(arrays) > 1:
+        axes[:2] = 1, 0
+    columns = [
+        reshape(x, tuple(-1 if i == axis else 1 for i in range(len(arrays))))
+        for x, axis in zip(arrays, axes, strict=True)
+    ]
+    return list(broadcast_arrays(*columns))
+
+
 def tile(x: Any, repetitions: Sequence[int], /) -> Any:
     """`x` laid side by side `repetitions[i]` times along axis i."""
     repetitions = tuple(repetitions)

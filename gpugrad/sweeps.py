@@ -20,27 +20,29 @@ from .rules import raw, xp
 from .tape import Node, reach, recording_flag
 from .tensor import Tensor
 
+_HERE = nullcontext()  # one device: nothing to follow
 
-def route(order: list[Node], ends: Collection[Node]) -> tuple[list[Node], set[Node]]:
-    """Of `order`, the nodes between `ends` and what depends on them; and these with `ends`."""
+
+def route(order: list[Node], ends: Collection[Node]) -> list[Node]:
+    """The nodes of `order` that depend on `ends`."""
     useful = set(ends)
     path = []
     for node in order:
         if node not in useful and any(edge[0] in useful for edge in node.edges):
             useful.add(node)
             path.append(node)
-    return path, useful
+    return path
 
 
 def pull(
     path: list[Node],
-    useful: set[Node],
+    ends: set[Node],
     cotangents: dict[Node, Any],
     *,
     record: bool,
     release: bool,
 ) -> dict[Node, Any]:
-    """Read the tape backwards: from cotangents of results to cotangents of the ends of `path`.
+    """Read the tape backwards: from cotangents of results to cotangents of `ends`.
 
     The first term of a cotangent is borrowed from the rule that made it, the second makes a fresh
     array, from the third on it is added in place. A rule returns its `t`, a view of it, or a new
@@ -48,21 +50,24 @@ def pull(
 
     Args:
         path: the nodes to sweep over, oldest first.
-        useful: these and the ends, the nodes whose cotangents are wanted.
-        cotangents: node of `useful` -> cotangent of its output, an array (a Tensor if `record`).
-            Consumed.
+        ends: the nodes whose cotangents are wanted; the sweep does not go past them.
+        cotangents: node -> cotangent of its output, an array (a Tensor if `record`). Consumed.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
         release: let go of what a node kept as soon as it was used.
 
     Returns:
         The ends that were reached -> cotangent, in memory that nobody else holds.
     """
-    ends = useful.difference(path)
-    for end in ends.intersection(cotangents):
-        cotangents[end] = _own(cotangents[end])
+    useful = ends.union(path)
+    for node in list(cotangents):
+        if node in ends:
+            cotangents[node] = _own(cotangents[node])
+        elif node not in useful:
+            del cotangents[node]
     summed = set()
     get, pop = cotangents.get, cotangents.pop
-    with (backends.following_devices or nullcontext)() as follow_device:
+    scope = backends.following_devices
+    with scope() if scope else _HERE as follow_device:
         for node in reversed(path):
             g = pop(node, None)
             if g is None:
@@ -106,7 +111,8 @@ def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[
         tangents: node -> tangent of its output, an array (a Tensor if `record`). Extended.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
     """
-    with (backends.following_devices or nullcontext)() as follow_device:
+    scope = backends.following_devices
+    with scope() if scope else _HERE as follow_device:
         for node in order:
             if node in tangents or node.op is None:
                 continue
@@ -235,7 +241,7 @@ def backward(
     try:
         found = pull(
             [node for node in order if node.op is not None],
-            set(order),
+            {node for node in order if node.op is None},
             {self.node: g if create_graph else g.data},
             record=create_graph,
             release=not retain,

@@ -135,9 +135,8 @@ def _pull(trace: _Trace, outs: list[Tensor], gs: list[Any], name: str) -> list[A
                 g = g if record else g.data
                 before = cotangents.get(x.node)
                 cotangents[x.node] = g if before is None else before + g
-        path, useful = route(order, trace.nodes)
-        cotangents = {node: c for node, c in cotangents.items() if node in useful}
-        found = pull(path, useful, cotangents, record=record, release=False)
+        path, ends = route(order, trace.nodes), set(trace.nodes)
+        found = pull(path, ends, cotangents, record=record, release=False)
         results = []
         for x, node in zip(trace.inputs, trace.nodes):
             c = found.get(node)

@@ -185,7 +185,10 @@ def fit(value: Any, like: Tensor, name: str) -> Tensor:
         value = asarray(value, device=like.device)
     value = as_tensor(value)
     if value.shape != like.shape:
-        raise ValueError(f"{name} has shape {value.shape} where {like.shape} is needed")
+        raise ValueError(
+            f"{name} has shape {value.shape} where {like.shape} is needed "
+            f"({like.dtype} on {like.device})"
+        )
     if value.device != like.device:
         raise ValueError(
             f"{name} is on {value.device} where {like.device} is needed; move it with .to(device)"
@@ -203,8 +206,8 @@ def seed(root: Tensor, gradient: Any, name: str) -> Tensor:
         return conjugate(fit(gradient, root, f"{name}: the gradient"))
     if root.size != 1:
         raise ValueError(
-            f"{name}: only a scalar has an implied gradient, this result has shape {root.shape}; "
-            "give one of that shape, or reduce the result first"
+            f"{name}: only a scalar has an implied gradient, this result is {root.dtype} "
+            f"{root.shape} on {root.device}; give a gradient of that shape, or reduce it first"
         )
     return Tensor(xp(root.data).ones_like(root.data), None)
 

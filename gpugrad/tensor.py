@@ -189,8 +189,13 @@ class Tensor:
             ValueError: if there is not exactly one element.
         """
         if self.size != 1:
-            raise ValueError(f"item: needs exactly one element, the shape is {self.shape}")
+            raise ValueError(
+                f"item() needs exactly one element, this is {self._described()}: use .get()"
+            )
         return self._to_host().item()
+
+    def _described(self) -> str:
+        return f"a {self.dtype} tensor of shape {self.shape} on {self.device}"
 
     def _to_host(self) -> np.ndarray:
         return backends.backend_of(self.data).to_host(self.data)
@@ -203,7 +208,9 @@ class Tensor:
 
     def _scalar(self, kind: str) -> Any:
         if self.ndim != 0:
-            raise TypeError(f"{kind}() needs a 0-d tensor, the shape is {self.shape}")
+            raise TypeError(
+                f"{kind}() needs a 0-d tensor, this is {self._described()}: reduce or index it"
+            )
         return self._to_host().item()
 
     def __float__(self) -> float:
@@ -223,8 +230,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(
-                f"the truth value of a tensor of shape {self.shape} is ambiguous: "
-                "use gpugrad.any or gpugrad.all"
+                f"bool() is ambiguous for {self._described()}: use gpugrad.any or gpugrad.all"
             )
         return bool(self._to_host().item())
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.backends import Backend, Device, Namespace, twins
+from gpugrad import twins
+from gpugrad.backends import Backend, Device, Namespace
 from gpugrad.backends.numpy import NumpyGenerator
 
 

@@ -9,8 +9,7 @@ import pytest
 from kernels_host import BINARY, COMPILER, DIVISION, UNARY, HostKernels
 from kernels_reference import exact, limits, ulps
 
-from gpugrad import backends
-from gpugrad.backends import twins
+from gpugrad import backends, twins
 
 try:
     from ml_dtypes import bfloat16

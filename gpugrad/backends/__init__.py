@@ -130,7 +130,7 @@ following_devices: Callable[[], AbstractContextManager[Callable[[Any], None]]] |
 
 
 def _modules() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__) if module.name != "twins"]
+    return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
 def _load(module: Any) -> Backend:

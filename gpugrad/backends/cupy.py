@@ -15,8 +15,8 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends
+from ..twins import working_dtypes
 from . import Backend, Device, DeviceError, Namespace
-from .twins import working_dtypes
 
 KIND = "cuda"
 

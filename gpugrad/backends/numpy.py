@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import Backend, Device, Namespace, twins
+from .. import twins
+from . import Backend, Device, Namespace
 
 KIND = "cpu"
 CPU = Device("cpu")

@@ -86,8 +86,8 @@ class Op:
             for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
         ]
 
-    def node(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Node:
-        """The node of a call: an edge to every argument that requires a gradient."""
+    def edges(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> tuple:
+        """The edges of a call, one to every argument that requires a gradient."""
         edges = []
         for node, argument in zip(nodes, self.arguments):
             if node is not None:
@@ -97,7 +97,16 @@ class Op:
                         "is known; use .detach() on it if none is wanted"
                     )
                 edges.append((node, argument, argument.select(*arrays, *options, out)))
-        return Node(self, tuple(edges), out.shape, out.dtype)
+        return tuple(edges)
+
+    def finish(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Any:
+        """The result of a call, on the tape."""
+        edges = self.edges(arrays, nodes, options, out)
+        return Tensor(out, Node(self, edges, out.shape, out.dtype))
+
+    def again(self, node: Node, out: Any) -> Any:
+        """The result on the tape once more."""
+        return Tensor(out, node)
 
     def wrap(self, node: Node) -> tuple:
         """The edges of `node` with what they keep as Tensors on the tape again.
@@ -105,11 +114,12 @@ class Op:
         An input is wrapped with its own node; the output with `node`.
         """
         nodes: dict[str, Node | None] = dict.fromkeys(self._array_names)
-        nodes["out"] = node
         for parent, argument, _ in node.edges:
             nodes[self._array_names[argument.index]] = parent
 
         def wrapped(name: str, value: Any) -> Any:
+            if name == "out":
+                return self.again(node, value)
             return Tensor(value, nodes[name]) if name in nodes and _is_array(value) else value
 
         return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
@@ -127,15 +137,14 @@ class ManyOp(Op):
     def __init__(self, name: str, options: tuple[str, ...], vjp: Rule, jvp: Rule) -> None:
         super().__init__(name, ("index", "arrays", "shapes"), options, (vjp,), (jvp,))
 
-    def node(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Node:
+    def edges(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> tuple:
         (argument,) = self.arguments
         shapes = [x.shape for x in arrays]
-        edges = tuple(
+        return tuple(
             (node, argument, argument.select(i, arrays, shapes, *options, out))
             for i, node in enumerate(nodes)
             if node is not None
         )
-        return Node(self, edges, out.shape, out.dtype)
 
     def wrap(self, node: Node) -> tuple:
         parents = {kept[0]: parent for parent, _, kept in node.edges}
@@ -146,6 +155,68 @@ class ManyOp(Op):
             return Tensor(value, node) if name == "out" else value
 
         return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
+
+
+class SeveralOp(Op):
+    """An operation with several results: one node with the rules, and on it a `Part` per result."""
+
+    __slots__ = ()
+
+    def finish(self, arrays: Any, nodes: Any, options: tuple, out: Any) -> Any:
+        return self.again(Node(self, self.edges(arrays, nodes, options, out), (), None), out)
+
+    def again(self, node: Node, out: Any) -> Any:
+        """The results on the tape; one of integers or booleans is off it."""
+        return tuple(
+            Tensor(
+                x,
+                None
+                if x.dtype.kind in "biu"
+                else Node(part, ((node, part, None),), x.shape, x.dtype),
+            )
+            for x, part in zip(out, _parts(self.name, len(out)), strict=True)
+        )
+
+
+class Parts(tuple):
+    """Cotangents (or tangents) of all results of one operation; None for a result without."""
+
+    __slots__ = ()
+
+    # what a sweep asks of a cotangent
+    shape = ()
+    dtype = None
+    base = None
+
+    def __add__(self, other: Any) -> Parts:
+        return Parts(
+            b if a is None else a if b is None else a + b for a, b in zip(self, other, strict=True)
+        )
+
+
+class Part:
+    """One result of several: an operation on their node, and its own argument."""
+
+    __slots__ = ("count", "index", "name")
+
+    def __init__(self, name: str, index: int, count: int) -> None:
+        self.name = name
+        self.index = index
+        self.count = count
+
+    def vjp(self, t: Any, kept: None) -> Parts:
+        return Parts(t if i == self.index else None for i in range(self.count))
+
+    def jvp(self, t: Parts, kept: None) -> Any:
+        return t[self.index]
+
+    def wrap(self, node: Node) -> tuple:
+        return node.edges
+
+
+@functools.cache
+def _parts(name: str, count: int) -> list[Part]:
+    return [Part(name, i, count) for i in range(count)]
 
 
 def _is_array(value: Any) -> bool:
@@ -233,7 +304,7 @@ def _apply(
     bind: Callable[..., tuple],
     args: tuple = (),
 ) -> Any:
-    """Call `function` on the arrays of `operands`, of which one is a Tensor, as is the result."""
+    """Call `function` on the arrays of `operands`, of which one is a Tensor, as are the results."""
     arrays = []
     nodes = []
     for x in operands:
@@ -254,10 +325,15 @@ def _apply(
                 out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal(name, operands, error) from None
-    out = as_array(out)
-    if op is None or not any(nodes) or out.dtype.kind in "biu" or not recording():
-        return Tensor(out, None)
-    return Tensor(out, op.node(arrays, nodes, bind(*args, **kwargs), out))
+    if type(out) is tuple:
+        out = tuple(map(as_array, out))
+        if op is None or not any(nodes) or not recording():
+            return tuple(Tensor(x, None) for x in out)
+    else:
+        out = as_array(out)
+        if op is None or not any(nodes) or out.dtype.kind in "biu" or not recording():
+            return Tensor(out, None)
+    return op.finish(arrays, nodes, bind(*args, **kwargs), out)
 
 
 def as_array(out: Any) -> Any:
@@ -400,7 +476,7 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         if (m is None and n is None) or not differentiable or not recording():
             return Tensor(out, None)
         if not whole:
-            return Tensor(out, op.node((x, y), (m, n), (), out))
+            return op.finish((x, y), (m, n), (), out)
         if n is None:
             edges: tuple = ((m, argument_a, select_a(x, y, out)),)
         elif m is None:
@@ -494,6 +570,39 @@ def general(vjps: Iterable[Rule | None], jvps: Iterable[Rule | None]) -> Callabl
     def declare(f: F) -> F:
         arrays, options = _parameters(f)
         return _function(f, lambda call: Op(_public(f), arrays, options, vjps, jvps))
+
+    return declare
+
+
+def several(vjps: Iterable[Rule | None], jvps: Iterable[Rule | None]) -> Callable[[F], F]:
+    """Declare an operation with several results, a tuple: one rule per array argument and sweep.
+
+    In a rule `t` is a tuple with a cotangent per result, None where nothing is asked of it, and
+    `out` is the tuple of results. A jvp returns a tuple of tangents, None for one that is zero.
+    """
+
+    def declare(f: F) -> F:
+        arrays, options = _parameters(f)
+
+        def tangents(rule: Rule) -> Rule:
+            listed = ", ".join(_positional(rule))
+            return _compiled(f"lambda {listed}: Parts(rule({listed}))", Parts=Parts, rule=rule)
+
+        whole = [rule and tangents(rule) for rule in jvps]
+        op = SeveralOp(_public(f), arrays, options, vjps, whole)
+        bind = _binder(f)
+        count = len(arrays)
+
+        @functools.wraps(f)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            operands = args[:count]
+            for x in operands:
+                if type(x) is Tensor:
+                    return _apply(op.name, op, f, operands, kwargs, bind, args[count:])
+            return f(*args, **kwargs)
+
+        call.op = op  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]
 
     return declare
 

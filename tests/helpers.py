@@ -27,17 +27,11 @@ def flat(out):
     return flatten(out)[0]
 
 
-def tolerance(dtype):
-    """The relative error of a handful of roundings."""
-    dtype = np.dtype(dtype)
-    return 32 * np.finfo(dtype).eps if dtype.kind in "fc" else 0
-
-
-def assert_same(got, expected, rtol=None):
-    """Results of one dtype and shape, with values equal to tolerance."""
+def assert_same(got, expected, rtol=32):
+    """Results of one dtype and shape, with values equal to `rtol` units of epsilon."""
     for x, wanted in zip(map(host, flat(got)), map(host, flat(expected)), strict=True):
         assert (x.dtype, x.shape) == (wanted.dtype, wanted.shape)
-        allowed = tolerance(x.dtype) if rtol is None else rtol
+        allowed = rtol * np.finfo(x.dtype).eps if x.dtype.kind in "fc" else 0
         np.testing.assert_allclose(x, wanted, rtol=allowed, atol=allowed)
 
 

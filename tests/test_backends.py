@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import standin
 from helpers import flat, host, leaf
-from table import ROWS
 
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.tape import owner_of
+from gpugrad.testing.table import ROWS
 from gpugrad.trees import map_tree
 
 # ---- devices

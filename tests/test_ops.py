@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pytest
 from helpers import array, assert_same, assert_same_zeros, flat, host
-from table import ROWS, SPECIAL
 
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.ops import activations
 from gpugrad.testing import check_grads
+from gpugrad.testing.rows import SPECIAL
+from gpugrad.testing.table import ROWS
 from gpugrad.trees import flatten
 
 DIFFERENTIABLE = [row for row in ROWS if row.order]
@@ -51,7 +52,7 @@ def check_forward(row, args, device):
     assert all(isinstance(x, gg.Tensor) and type(x.data) is kind for x in flat(out))
     assert not any(isinstance(x, gg.Tensor) for x in flat(raw_out))
     for got in (out, raw_out):
-        assert_same(got, expected)
+        assert_same(got, expected, row.rtol)
         if is_numpys:
             assert_same_zeros(got, expected)
 
@@ -70,11 +71,14 @@ def vjp_of(row, args):
 
 def test_every_public_function_is_in_the_table():
     elsewhere = {"creation", "dtypes", "backends", "tape", "transforms"}
-    functions = {
-        name: f
-        for name, f in vars(gg).items()
-        if inspect.isfunction(f) and f.__module__.rpartition(".")[2] not in elsewhere
-    }
+    functions = {}
+    for module in (gg.special, gg.fft, gg.linalg, gg):
+        prefix = "" if module is gg else module.__name__.rpartition(".")[2] + "."
+        for name in module.__all__:
+            f = getattr(module, name)
+            if inspect.isfunction(f) and f.__module__.rpartition(".")[2] not in elsewhere:
+                functions[f] = prefix + name  # the name in gg itself where there is one
+    functions = {name: f for f, name in functions.items()}
     functions |= {name: f for name, f in vars(activations).items() if hasattr(f, "op")}
     assert {"add", "all", "sum", "sigmoid_grad", "take"} <= functions.keys()
     assert functions.keys() <= {row.name for row in ROWS}
@@ -206,4 +210,4 @@ def test_gradients_are_the_same_on_both_devices(row, dtype, cuda):
                 expected = vjp_of(row, each)
             with cuda:
                 got = vjp_of(row, each)
-        assert_same(got, expected, rtol=1e-4 if dtype == np.float32 else 1e-11)
+        assert_same(got, expected, rtol=840 if dtype == np.float32 else 45_000)

@@ -13,6 +13,18 @@ from ..rules import elementwise, general, xp
 from .creation import ones_like, zeros_like
 from .elementwise import clip, exp, tanh
 
+__all__ = [
+    "cross_entropy",
+    "gelu",
+    "log_sigmoid",
+    "log_softmax",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+]
+
 sigmoid = elementwise(
     "sigmoid",
     lambda t, x: sigmoid_grad(t, x),

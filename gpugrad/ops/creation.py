@@ -15,6 +15,22 @@ from ..tape import Leaf
 from ..tensor import Tensor
 from .dtypes import astype, is_inexact, result_type, to_device
 
+__all__ = [
+    "arange",
+    "asarray",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
 
 def asarray(
     obj: Any,

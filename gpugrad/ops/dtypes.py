@@ -13,6 +13,29 @@ from .. import backends
 from ..rules import linear
 from ..tensor import Tensor
 
+__all__ = [
+    "astype",
+    "bool",
+    "can_cast",
+    "complex64",
+    "complex128",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "iinfo",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "isdtype",
+    "result_type",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
+
 bool = np.dtype("bool")
 int8 = np.dtype("int8")
 int16 = np.dtype("int16")

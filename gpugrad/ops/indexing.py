@@ -11,6 +11,11 @@ from .. import backends
 from ..rules import linear, raw, xp
 from ..tensor import Tensor
 
+__all__ = [
+    "take",
+    "take_along_axis",
+]
+
 
 def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
     """`key` as a tuple of what the array library of the raw array `x` takes as an index."""

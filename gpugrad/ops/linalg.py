@@ -19,6 +19,13 @@ from .manipulation import (
     squeeze,
 )
 
+__all__ = [
+    "einsum",
+    "matmul",
+    "tensordot",
+    "vecdot",
+]
+
 
 def _matmul_a(t: Any, b: Any, shape: tuple[int, ...]) -> Any:
     if b.ndim == 1:

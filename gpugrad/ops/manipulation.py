@@ -13,6 +13,27 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..rules import check_arrays, linear, many, xp
 
+__all__ = [
+    "broadcast_arrays",
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "flip",
+    "matrix_transpose",
+    "meshgrid",
+    "moveaxis",
+    "permute_dims",
+    "repeat",
+    "reshape",
+    "roll",
+    "squeeze",
+    "stack",
+    "tile",
+    "tril",
+    "triu",
+    "unstack",
+]
+
 
 @linear(lambda t, shape: reshape(t, shape))
 def _reshape(x: Any, /, *, to: tuple[int, ...], copy: Any = None) -> Any:

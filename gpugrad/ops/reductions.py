@@ -18,6 +18,24 @@ from .creation import ones_like
 from .elementwise import conj, isnan, where
 from .manipulation import _broadcast_to, broadcast_to, concat, flip, moveaxis, reshape
 
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "cumulative_prod",
+    "cumulative_sum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]
+
 
 def _axes(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     if axis is None:

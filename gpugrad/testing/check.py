@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
-from .ops.creation import asarray
-from .rules import raw
-from .transforms import jvp, vjp
-from .trees import flatten
+from .. import backends
+from ..ops.creation import asarray
+from ..rules import raw
+from ..transforms import jvp, vjp
+from ..trees import flatten
 
 _STEP = 1e-4
 

@@ -1,0 +1,6 @@
+"""Linear algebra: array API standard 2025.12, "Linear Algebra Functions" and the linalg extension."""
+
+from .ops.linalg import matmul, tensordot, vecdot
+from .ops.manipulation import matrix_transpose
+
+__all__ = ["matmul", "matrix_transpose", "tensordot", "vecdot"]

@@ -1,4 +1,4 @@
-"""Linear algebra: array API standard 2025.12, "Linear Algebra Functions" and the linalg extension."""
+"""Linear algebra: array API standard 2025.12, linear algebra functions and linalg extension."""
 
 from .ops.linalg import matmul, tensordot, vecdot
 from .ops.manipulation import matrix_transpose

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ class Tensor:
     operators are those of the array API standard.
     """
 
-    __slots__ = ("__weakref__", "data", "node")
+    # `view` and `views` are set only where memory is shared (views.py)
+    __slots__ = ("__weakref__", "data", "node", "view", "views")
 
     data: Any
     node: Node | None
+    view: tuple[Tensor | None, Callable[[Any], Any]]
+    views: list[weakref.ref[Tensor]]
 
     # NumPy arrays and scalars on the left of an operator leave it to the Tensor.
     __array_ufunc__ = None

@@ -11,52 +11,12 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import _check_operand, raw, refusal
-from ..tape import mark_changed, recording
 from ..tensor import Tensor
-from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions
+from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions, writing
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda self, other: op(other, self)
-
-
-def _in_place(op: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Tensor]:
-    def method(self: Tensor, other: Any) -> Tensor:
-        _check_writable(self, other, op.__name__)
-        self[...] = op(self, other)
-        return self
-
-    return method
-
-
-def _check_writable(x: Tensor, value: Any, name: str) -> None:
-    if not recording():
-        return
-    if x.node is not None or (isinstance(value, Tensor) and value.node is not None):
-        raise RuntimeError(
-            f"{name}: a tensor on the tape is not changed in place, the gradient would be lost; "
-            "make a new one (x = x + y, gpugrad.where), or write it inside gpugrad.no_grad()"
-        )
-
-
-def _setitem(self: Tensor, key: Any, value: Any) -> None:
-    """`x[key] = value` in place, for a tensor off the tape or inside `no_grad`."""
-    _check_writable(self, value, "setitem")
-    if not isinstance(value, Tensor):
-        _check_operand("setitem", value)
-    value_dtype = getattr(value, "dtype", None)
-    if value_dtype is not None and not np.can_cast(value_dtype, self.dtype, "same_kind"):
-        raise TypeError(f"setitem: {value_dtype} does not go into {self.dtype}: use .astype")
-    new = raw(value)
-    number = isinstance(new, (int, float, complex, np.generic))
-    if not number and backends.device_of(new) != self.device:  # CuPy would take some in silence
-        raise refusal("setitem", (self, value), TypeError())
-    try:
-        self.data[indexing._raw_key(key, self.data, "setitem")] = new
-    except (TypeError, ValueError, IndexError) as error:
-        raise refusal("setitem", (self, value), error) from None
-    mark_changed(self.data)
 
 
 def _reshape(self: Tensor, *shape: Any) -> Any:
@@ -99,7 +59,7 @@ _OPERATORS = {
 for _name, _op in _OPERATORS.items():
     setattr(Tensor, f"__{_name}__", _op)
     setattr(Tensor, f"__r{_name}__", _reflected(_op))
-    setattr(Tensor, f"__i{_name}__", _in_place(_op))
+    setattr(Tensor, f"__i{_name}__", writing.in_place(_op))
 
 _METHODS = {
     "__eq__": elementwise.equal,
@@ -113,7 +73,7 @@ _METHODS = {
     "__abs__": elementwise.abs,
     "__invert__": elementwise.bitwise_invert,
     "__getitem__": indexing.getitem,
-    "__setitem__": _setitem,
+    "__setitem__": writing.setitem,
     "to": _to,
     "to_device": dtypes.to_device,
     "astype": dtypes.astype,
@@ -143,4 +103,14 @@ _PROPERTIES = {
 for _name, _method in _PROPERTIES.items():
     setattr(Tensor, _name, property(_method))
 
-__all__ = ["creation", "dtypes", "elementwise", "indexing", "linalg", "manipulation", "reductions"]
+__all__ = [
+    "activations",
+    "creation",
+    "dtypes",
+    "elementwise",
+    "indexing",
+    "linalg",
+    "manipulation",
+    "reductions",
+    "writing",
+]

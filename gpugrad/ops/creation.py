@@ -141,6 +141,8 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
         )
     if value and self.node is None:
         _check_inexact(self.dtype)
+        if hasattr(self, "view"):
+            del self.view
         self.data = xp(self.data).copy(self.data)  # as `asarray` does: a leaf will be written
         self.node = Leaf(self.shape, self.dtype)
     elif not value:

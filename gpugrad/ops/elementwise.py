@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 from ..rules import check_arrays, elementwise
+from ..views import viewing
 from .creation import zeros_like
 
 __all__ = [
@@ -331,8 +332,8 @@ def abs(x: Any, /) -> Any:
 # ---- complex numbers: the sweeps keep the real part where a value is real
 
 _conj = elementwise("conj", lambda t: conj(t), doc="Complex conjugate.")
-real = elementwise("real", lambda t: t, doc="Real part.")
-imag = elementwise("imag", lambda t: t * -1j, doc="Imaginary part.")
+real = viewing(elementwise("real", lambda t: t, doc="Real part."), chooses=False)
+imag = viewing(elementwise("imag", lambda t: t * -1j, doc="Imaginary part."), chooses=False)
 
 
 def conj(x: Any, /) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import backends
 from ..rules import linear, raw, xp
 from ..tensor import Tensor
+from ..views import viewing
 
 __all__ = [
     "take",
@@ -53,9 +54,13 @@ def _may_repeat(key: tuple) -> bool:
     return any(getattr(item, "dtype", None) is not None and item.dtype.kind != "b" for item in key)
 
 
+@viewing
 @linear(lambda t, key, shape: place(t, key=key, to=shape))
 def _getitem(x: Any, /, *, key: tuple) -> Any:
-    return x[key]
+    out = x[key]
+    if out.ndim == 0 and out.base is not None and not any(item is ... for item in key):
+        out = out.copy()  # one element is a value, as in NumPy, and no view
+    return out
 
 
 def getitem(x: Any, key: Any, /) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..rules import check_arrays, linear, many, xp
+from ..views import viewing
 
 __all__ = [
     "broadcast_arrays",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@viewing
 @linear(lambda t, shape: reshape(t, shape))
 def _reshape(x: Any, /, *, to: tuple[int, ...], copy: Any = None) -> Any:
     return xp(x).reshape(x, to) if copy is None else xp(x).reshape(x, to, copy=copy)
@@ -59,12 +61,14 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(np.argsort([i % len(axes) for i in axes]).tolist())
 
 
+@viewing
 @linear(lambda t, axes: permute_dims(t, _inverse(axes)))
 def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
     """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`."""
     return xp(x).transpose(x, axes)
 
 
+@viewing
 @linear(lambda t: matrix_transpose(t))
 def matrix_transpose(x: Any, /) -> Any:
     """The last two axes swapped; needs two axes at least."""
@@ -84,18 +88,21 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
     return permute_dims(x, tuple(axes))
 
 
+@viewing
 @linear(lambda t, shape: reshape(t, shape))
 def expand_dims(x: Any, /, axis: int | tuple[int, ...] = 0) -> Any:
     """A new axis of length 1 at position `axis` of the result."""
     return xp(x).expand_dims(x, axis)
 
 
+@viewing
 @linear(lambda t, shape: reshape(t, shape))
 def squeeze(x: Any, /, axis: int | tuple[int, ...]) -> Any:
     """`x` without the axes `axis`, each of length 1."""
     return xp(x).squeeze(x, axis)
 
 
+@viewing
 @linear(lambda t, shape: sum_to(t, shape))
 def _broadcast_to(x: Any, /, *, to: tuple[int, ...]) -> Any:
     return xp(x).broadcast_to(x, to)
@@ -178,6 +185,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(x[i] for i in range(x.shape[0]))
 
 
+@viewing
 @linear(lambda t, axis: flip(t, axis=axis))
 def flip(x: Any, /, *, axis: Any = None) -> Any:
     """The order of the elements reversed along `axis` (an integer or a tuple; None: all)."""

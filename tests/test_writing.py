@@ -1,0 +1,226 @@
+"""`x[key] = value` and `x += y` on the tape: values in every view as in NumPy, and the gradient."""
+
+import gc
+import operator
+import weakref
+
+import numpy as np
+import pytest
+from helpers import array, host, leaf
+
+import gpugrad as gg
+from gpugrad.testing import check_grads
+
+X = np.arange(1.0, 7.0).reshape(2, 3)
+
+
+def tracked(values):
+    """A tensor on the tape that is no leaf."""
+    return leaf(values) * 1
+
+
+# name, a program of writes on x (2, 3) and v (3,), which NumPy runs as well; it returns what it saw
+PROGRAMS = {
+    "one element": lambda x, v: x.__setitem__((0, 1), v[0]),
+    "a row": lambda x, v: x.__setitem__(1, v),
+    "a number": lambda x, v: x.__setitem__((slice(None), 2), 5.0),
+    "everything": lambda x, v: x.__setitem__(..., v),
+    "steps": lambda x, v: x.__setitem__((0, slice(None, None, -2)), v[:2]),
+    "a mask": lambda x, v: x.__setitem__(np.array([[True, False, True], [False] * 3]), v[1:]),
+    "a list": lambda x, v: x.__setitem__([1, 0], v),
+    "an element twice": lambda x, v: x.__setitem__((0, [2, 0, 2]), v * 2),
+    "more axes": lambda x, v: x.__setitem__(0, v.reshape(1, 1, 3)),
+    "from itself": lambda x, v: x.__setitem__((slice(None), slice(1, None)), x[:, :-1] * v[0]),
+    "onto itself": lambda x, v: x.__setitem__((0, slice(1, None)), x[0, :-1]),
+    "twice": lambda x, v: (x.__setitem__(0, v), x.__setitem__((0, 0), v[1] * x[0, 1])),
+    "a view that was there": lambda x, v: [x[0], x.__setitem__((0, 0), v[0]), x[0]],
+    "through a row": lambda x, v: [row := x[1], row.__setitem__(0, v[0] * row[1]), row],
+    "through a transpose": lambda x, v: [y := x.T, y.__setitem__(0, v[:2]), y],
+    "through two views": lambda x, v: [y := x.T[1:], z := y[::-1], z.__setitem__((0, 1), v[2]), y],
+    "through a reshape": lambda x, v: [y := x.reshape(-1), y.__setitem__([5, 1], v[:2]), y],
+    "through a new axis": lambda x, v: x[:, None].__setitem__((0, 0), v),
+    "two elements swapped": lambda x, v: [
+        pair := (x[0, 0], x[0, 1]),
+        x.__setitem__((0, 1), pair[0]),
+        x.__setitem__((0, 0), pair[1] * v[0]),
+    ],
+    "not through a copy": lambda x, v: [y := x[[0, 1]], y.__setitem__(0, v), y],
+    "through an added row": lambda x, v: [row := x[0], row.__iadd__(v), row],
+    "into the sister": lambda x, v: [a := x[0], b := x[:, 0], a.__setitem__(0, v[0]), b],
+    "a view of before and after": lambda x, v: [
+        a := x[0],
+        x.__imul__(v),
+        a * 1,
+        a.__setitem__(..., 0.0),
+        x[:, 1] * 1,
+    ],
+}
+
+
+def run(program, x, v):
+    seen = program(x, v)
+    return [y for y in seen or [] if hasattr(y, "shape")] + [x]
+
+
+@pytest.mark.parametrize("on_tape", ["x", "v", "both"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name, on_tape, device):
+    program = PROGRAMS[name]
+    if name == "a mask":
+        mask = array(np.array([[True, False, True], [False] * 3]))
+
+        def program(x, v):
+            key = mask if isinstance(x, gg.Tensor) else host(mask)
+            x[key] = v[1:]
+
+    v = np.array([10.0, 20.0, 30.0])
+
+    def f(*given):
+        given = iter(given)
+        x = next(given) * 1 if on_tape != "v" else gg.asarray(array(X)) * 1
+        return run(program, x, next(given) if on_tape != "x" else gg.asarray(array(v)))
+
+    args = {"x": [X], "v": [v], "both": [X, v]}[on_tape]
+    args = [array(x) for x in args]
+    expected = run(PROGRAMS[name], X.copy(), v)
+    for got, wanted in zip(gg.vjp(f, *args)[0], expected, strict=True):
+        np.testing.assert_array_equal(host(got), wanted)
+    check_grads(f, args)
+
+
+@pytest.mark.parametrize("name", "add sub mul truediv floordiv mod pow".split())
+def test_operators_in_place(name, device):
+    op = getattr(operator, f"i{name}")
+
+    def f(x, y):
+        z = x * 1
+        part = z[0]
+        before = z
+        z = op(z, y)
+        assert z is before
+        return z, part
+
+    args = [array(X), array([1.37, 2.61, 0.53])]
+    expected = op(X.copy(), host(args[1]))
+    z, part = gg.vjp(f, *args)[0]
+    np.testing.assert_allclose(host(z), expected, rtol=1e-14)
+    np.testing.assert_array_equal(host(part), host(z)[0])
+    check_grads(f, args)
+
+
+def test_what_is_kept_for_a_derivative_is_not_written(device):
+    x = leaf([1.0, 2.0])
+    y = gg.exp(x)
+    y[0] = 5.0
+    z = y * y
+    y[1] = x[0]
+    gg.sum(z + y).backward()
+    np.testing.assert_allclose(host(x.grad), [1, 2 * np.exp(4)], rtol=1e-14)
+
+
+def test_memory_of_others_is_not_written(device):
+    mine = array([1.0, 2.0])
+    x = gg.asarray(mine)
+    x[0] = leaf(3.0)
+    np.testing.assert_array_equal(host(mine), [1, 2])
+    np.testing.assert_array_equal(host(x), [3, 2])
+
+
+def test_the_written_value_keeps_its_own_memory(device):
+    x, y = tracked([1.0, 2.0]), tracked([3.0, 4.0])
+    x[...] = y
+    y[0] = 0.0
+    np.testing.assert_array_equal(host(x), [3, 4])
+
+
+def test_a_leaf_is_not_written(device):
+    x = leaf([1.0, 2.0])
+    for target in (x, x[:1]):
+        with pytest.raises(RuntimeError, match=r"setitem: a leaf.*copy.*no_grad"):
+            target[0] = 1.0
+        with pytest.raises(RuntimeError, match=r"add: a leaf.*copy.*no_grad"):
+            target += 1
+    np.testing.assert_array_equal(host(x), [1, 2])
+    with gg.no_grad():
+        x[0] = 7.0
+    np.testing.assert_array_equal(host(x), [7, 2])
+
+
+def test_a_view_that_cannot_be_followed_is_not_written(device):
+    z = gg.asarray(array([1 + 1j, 2])) * leaf([1.0, 2.0])
+    with pytest.raises(RuntimeError, match="setitem: a view.*copy"):
+        z.real[0] = 1.0
+    x = tracked([1.0, 2.0])
+    with gg.no_grad():
+        part = x[:1]
+    with pytest.raises(RuntimeError, match="setitem: a view.*no_grad"):
+        part[0] = x[1]
+    wide = gg.broadcast_to(x, (3, 2))
+    with pytest.raises(ValueError, match="setitem: elements that a broadcast repeated"):
+        wide[0, 0] = 1.0
+    np.testing.assert_array_equal(host(x), [1, 2])
+
+
+def test_a_refused_write_changes_nothing(device):
+    x = tracked([1.0, 2.0])
+    node = x.node
+    for error, key, value in [
+        (ValueError, ..., leaf([1.0, 2.0, 3.0])),
+        (IndexError, 5, leaf(1.0)),
+        (TypeError, 0, gg.asarray(1j) * leaf(1.0)),
+    ]:
+        with pytest.raises(error, match="^setitem"):
+            x[key] = value
+    assert x.node is node
+    np.testing.assert_array_equal(host(x), [1, 2])
+
+
+def test_a_write_keeps_the_dtype(device):
+    x = leaf([1.0, 2.0], dtype="float32") * 1
+    v = leaf([5.0, 6.0])
+    x[:] = v
+    assert x.dtype == np.float32
+    gg.sum(x * x).backward()
+    assert v.grad.dtype == np.float64
+    np.testing.assert_array_equal(host(v.grad), [10, 12])
+
+
+def test_views_hold_nobody_longer_than_needed():
+    gc.collect()
+    gc.disable()
+    try:
+        x = tracked([1.0, 2.0, 3.0])
+        for _ in range(1000):
+            x[:1]
+        assert len(x.views) < 1000
+        row, watch = x[1:], weakref.ref(x)
+        row[0] = x[2]
+        del x
+        assert watch() is not None  # the view is one of it
+        del row
+        assert watch() is None
+        x = tracked([1.0, 2.0])
+        with gg.no_grad():
+            part, watch = x[:1], weakref.ref(x)
+        del x
+        assert watch() is None  # what is off the tape keeps no tape alive
+        assert part.size == 1
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_loop_of_writes_against_numpy(device):
+    """A recurrence filled in element by element, as scientific code does."""
+
+    def recurrence(out, a):
+        out[0] = a[0]
+        for i in range(1, 5):
+            out[i] = out[i - 1] * a[i] + a[0]
+        return out
+
+    a = np.array([0.5, 1.5, -1.0, 2.0, 0.3])
+    np.testing.assert_allclose(
+        host(recurrence(gg.zeros(5), leaf(a))), recurrence(np.zeros(5), a), rtol=1e-14
+    )
+    check_grads(lambda a: recurrence(gg.zeros(5), a), [array(a)])

@@ -17,6 +17,20 @@ from .rules import check_arrays, general, xp
 from .tape import no_grad
 from .tensor import Tensor
 
+__all__ = [
+    "GELU",
+    "Linear",
+    "Module",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+    "cross_entropy",
+    "mean_squared_error",
+]
+
 
 class Module:
     """A function with parameters: the tensors that require a gradient among its attributes.

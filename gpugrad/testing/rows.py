@@ -132,7 +132,7 @@ def entrywise(
 def case(
     name: str,
     *args: Any,
-    dtypes: str = "fd",
+    dtypes: str = "fdFD",
     order: int = 2,
     function: Callable[..., Any] | None = None,
     reference: Callable[..., Any] | None = None,
@@ -148,7 +148,7 @@ def case(
     return Row(name, label, ours, wanted, args, dtypes, order, rtol=rtol, needs=needs)
 
 
-def written(name: str, label: str, f: Callable[..., Any], *args: Any, dtypes: str = "fd") -> Row:
+def written(name: str, label: str, f: Callable[..., Any], *args: Any, dtypes: str = "fdFD") -> Row:
     """A row of an expression `f(library, *arrays)` that gpugrad and NumPy share."""
     return Row(name, label, functools.partial(f, gg), functools.partial(f, np), args, dtypes, 2)
 

@@ -13,6 +13,7 @@ import gpugrad as gg
 from ...ops import activations, elementwise, linalg
 from ..rows import (
     LABELS,
+    REAL,
     case,
     entrywise,
     in_float64,
@@ -76,6 +77,7 @@ ROWS = [
             signed(3),
             function=getattr(elementwise if name == "tanh_grad" else activations, name),
             reference=in_float64(reference),
+            dtypes=REAL,
         )
         for name, reference in [
             ("tanh_grad", lambda g, x: 4 * g * _logistic_density(2 * x)),
@@ -85,11 +87,11 @@ ROWS = [
             ("relu_grad", lambda g, x: g * (x > 0)),
         ]
     ),
-    case("softmax", signed(2, 3), reference=_softmax),
-    case("softmax", signed(2, 3), axis=0, reference=_softmax),
-    case("log_softmax", signed(2, 3), reference=_log_softmax),
-    case("log_softmax", signed(2, 3), axis=0, reference=_log_softmax),
-    case("cross_entropy", signed(3, 4), LABELS, reference=in_float64(_cross_entropy)),
+    case("softmax", signed(2, 3), reference=_softmax, dtypes=REAL),
+    case("softmax", signed(2, 3), axis=0, reference=_softmax, dtypes=REAL),
+    case("log_softmax", signed(2, 3), reference=_log_softmax, dtypes=REAL),
+    case("log_softmax", signed(2, 3), axis=0, reference=_log_softmax, dtypes=REAL),
+    case("cross_entropy", signed(3, 4), LABELS, reference=in_float64(_cross_entropy), dtypes=REAL),
     case(
         "cross_entropy_grad",
         signed(3),
@@ -97,6 +99,7 @@ ROWS = [
         LABELS,
         function=activations.cross_entropy_grad,
         reference=in_float64(_cross_entropy_grad),
+        dtypes=REAL,
     ),
     case(
         "nn.cross_entropy",
@@ -104,6 +107,7 @@ ROWS = [
         LABELS,
         function=gg.nn.cross_entropy,
         reference=in_float64(lambda logits, labels: _cross_entropy(logits, labels).mean()),
+        dtypes=REAL,
     ),
     case(
         "nn.mean_squared_error",

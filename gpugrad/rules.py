@@ -19,6 +19,7 @@ from . import backends
 from .backends import Namespace
 from .tape import Node, recording
 from .tensor import Tensor
+from .views import link
 
 Rule = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -509,11 +510,14 @@ def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
     return call
 
 
-def linear(transpose: Rule) -> Callable[[F], F]:
+def linear(transpose: Rule, *, views: bool = False) -> Callable[[F], F]:
     """Declare an operation that is linear in its first array: its jvp is itself.
 
     The decorated function computes on raw arrays. Its positional-only parameters are the arrays,
     the others are options.
+
+    Args:
+        views: it chooses and arranges elements of its one array, and may give a view of it.
     """
 
     def declare(f: F) -> F:
@@ -524,7 +528,7 @@ def linear(transpose: Rule) -> Callable[[F], F]:
             others = [None] * (len(arrays) - 1)
             return Op(_public(f), arrays, options, (transpose, *others), (jvp, *others))
 
-        return _function(f, make)
+        return _function(f, make, views)
 
     return declare
 
@@ -637,7 +641,7 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
     return declare
 
 
-def _function(f: F, make: Callable[[Any], Op | None]) -> F:
+def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
     bind = _binder(f)
     name = _public(f)
     count = len(_parameters(f)[0])
@@ -660,10 +664,14 @@ def _function(f: F, make: Callable[[Any], Op | None]) -> F:
             out = as_array(out)
         node = x.node
         if node is None or op is None or out.dtype.kind in "biu" or not recording():
-            return Tensor(out, None)
-        (argument,) = op.arguments
-        edges = ((node, argument, argument.select(array, *bind(*args, **kwargs), out)),)
-        return Tensor(out, Node(op, edges, out.shape, out.dtype))
+            result = Tensor(out, None)
+        else:
+            (argument,) = op.arguments
+            edges = ((node, argument, argument.select(array, *bind(*args, **kwargs), out)),)
+            result = Tensor(out, Node(op, edges, out.shape, out.dtype))
+        if views and out.base is not None:
+            link(result, x, call_one, args, kwargs)
+        return result
 
     @functools.wraps(f)
     def call_more(*args: Any, **kwargs: Any) -> Any:

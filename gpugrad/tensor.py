@@ -26,7 +26,7 @@ class Tensor:
 
     data: Any
     node: Node | None
-    view: tuple[Tensor | None, Callable[[Any], Any]]
+    view: tuple[Tensor | None, Callable[..., Any] | None, tuple, dict]
     views: list[weakref.ref[Tensor]]
 
     # NumPy arrays and scalars on the left of an operator leave it to the Tensor.

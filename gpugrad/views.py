@@ -18,36 +18,17 @@ from .tensor import Tensor
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def viewing(f: F, *, chooses: bool = True) -> F:
-    """Declare that results of `f` may be views of its first argument.
-
-    Args:
-        chooses: it chooses and arranges elements; False where it changes them too (a real part),
-            and a recorded write through the view is refused.
-    """
-
-    @functools.wraps(f)
-    def call(x: Any, /, *args: Any, **options: Any) -> Any:
-        out = f(x, *args, **options)
-        if type(out) is Tensor and type(x) is Tensor and owner_of(out.data) is owner_of(x.data):
-            if chooses and (recording() or x.node is None):
-                _link(out, x, _again(f, args, options))
-            else:  # what was taken off the tape does not keep that tape alive
-                out.view = (None, f)
-        return out
-
-    return call  # type: ignore[return-value]
-
-
-def _again(f: Any, args: tuple, options: dict[str, Any]) -> Callable[[Any], Any]:
-    return lambda x: f(x, *args, **options)
-
-
-def _link(view: Tensor, parent: Tensor, again: Callable[[Any], Any]) -> None:
-    view.view = (parent, again)
-    try:
-        known = parent.views
-    except AttributeError:
+def link(view: Tensor, parent: Tensor, f: Callable[..., Any], args: tuple, options: dict) -> None:
+    """Note that `view`, which is `f(parent, *args, **options)`, shares the memory of `parent`."""
+    base, array = view.data.base, parent.data
+    if base is not array and base is not array.base:
+        return
+    if parent.node is not None and not recording():
+        view.view = _LOST  # what is off the tape keeps no tape alive
+        return
+    view.view = (parent, f, args, options)
+    known = getattr(parent, "views", None)
+    if known is None:
         parent.views = [weakref.ref(view)]
         return
     if len(known) & (len(known) - 1) == 0:  # now and then, so that the dead do not pile up
@@ -55,7 +36,23 @@ def _link(view: Tensor, parent: Tensor, again: Callable[[Any], Any]) -> None:
     known.append(weakref.ref(view))
 
 
-def ancestry(x: Tensor) -> tuple[Tensor | None, list[Callable[[Any], Any]]]:
+_LOST: tuple[None, None, tuple, dict] = (None, None, (), {})
+
+
+def changes(f: F) -> F:
+    """Declare that results of `f`, of one argument, may be views that are no choice of elements."""
+
+    @functools.wraps(f)
+    def call(x: Any, /) -> Any:
+        out = f(x)
+        if type(out) is Tensor and owner_of(out.data) is owner_of(x.data):
+            out.view = _LOST
+        return out
+
+    return call  # type: ignore[return-value]
+
+
+def ancestry(x: Tensor) -> tuple[Tensor | None, list[tuple]]:
     """The Tensor that `x` is in the end a view of, and the steps from it to `x`.
 
     None in place of that Tensor where a step cannot be repeated.
@@ -64,8 +61,15 @@ def ancestry(x: Tensor) -> tuple[Tensor | None, list[Callable[[Any], Any]]]:
     root: Tensor | None = x
     while root is not None and (step := getattr(root, "view", None)) is not None:
         root = step[0]
-        steps.append(step[1])
+        steps.append(step[1:])
     return root, steps[::-1]
+
+
+def follow(x: Any, steps: list[tuple]) -> Any:
+    """The view of `x`, a Tensor or a raw array, that `steps` lead to."""
+    for f, args, options in steps:
+        x = f(x, *args, **options)
+    return x
 
 
 def replace(x: Tensor, new: Tensor) -> None:
@@ -75,13 +79,13 @@ def replace(x: Tensor, new: Tensor) -> None:
     while pending:
         parent = pending.pop()
         for view in _views_of(parent):
-            again = view.view[1](parent)
+            again = follow(parent, [view.view[1:]])
             view.data, view.node = again.data, again.node
             pending.append(view)
 
 
 def _views_of(x: Tensor) -> Iterator[Tensor]:
-    for reference in list(getattr(x, "views", ())):
+    for reference in getattr(x, "views", []).copy():  # `follow` adds to it
         view = reference()
-        if view is not None and getattr(view, "view", (None,))[0] is x:
+        if view is not None and getattr(view, "view", _LOST)[0] is x:
             yield view

@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from ..rules import check_arrays, elementwise
-from ..views import viewing
+from ..views import changes
 from .creation import zeros_like
 
 __all__ = [
@@ -332,8 +332,8 @@ def abs(x: Any, /) -> Any:
 # ---- complex numbers: the sweeps keep the real part where a value is real
 
 _conj = elementwise("conj", lambda t: conj(t), doc="Complex conjugate.")
-real = viewing(elementwise("real", lambda t: t, doc="Real part."), chooses=False)
-imag = viewing(elementwise("imag", lambda t: t * -1j, doc="Imaginary part."), chooses=False)
+real = changes(elementwise("real", lambda t: t, doc="Real part."))
+imag = changes(elementwise("imag", lambda t: t * -1j, doc="Imaginary part."))
 
 
 def conj(x: Any, /) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 from .. import backends
 from ..rules import linear, raw, xp
 from ..tensor import Tensor
-from ..views import viewing
 
 __all__ = [
     "take",
@@ -54,8 +53,7 @@ def _may_repeat(key: tuple) -> bool:
     return any(getattr(item, "dtype", None) is not None and item.dtype.kind != "b" for item in key)
 
 
-@viewing
-@linear(lambda t, key, shape: place(t, key=key, to=shape))
+@linear(lambda t, key, shape: place(t, key=key, to=shape), views=True)
 def _getitem(x: Any, /, *, key: tuple) -> Any:
     out = x[key]
     if out.ndim == 0 and out.base is not None and not any(item is ... for item in key):

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..rules import check_arrays, linear, many, xp
-from ..views import viewing
 
 __all__ = [
     "broadcast_arrays",
@@ -36,8 +35,7 @@ __all__ = [
 ]
 
 
-@viewing
-@linear(lambda t, shape: reshape(t, shape))
+@linear(lambda t, shape: reshape(t, shape), views=True)
 def _reshape(x: Any, /, *, to: tuple[int, ...], copy: Any = None) -> Any:
     return xp(x).reshape(x, to) if copy is None else xp(x).reshape(x, to, copy=copy)
 
@@ -61,15 +59,13 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(np.argsort([i % len(axes) for i in axes]).tolist())
 
 
-@viewing
-@linear(lambda t, axes: permute_dims(t, _inverse(axes)))
+@linear(lambda t, axes: permute_dims(t, _inverse(axes)), views=True)
 def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
     """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`."""
     return xp(x).transpose(x, axes)
 
 
-@viewing
-@linear(lambda t: matrix_transpose(t))
+@linear(lambda t: matrix_transpose(t), views=True)
 def matrix_transpose(x: Any, /) -> Any:
     """The last two axes swapped; needs two axes at least."""
     if x.ndim < 2:
@@ -88,22 +84,19 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
     return permute_dims(x, tuple(axes))
 
 
-@viewing
-@linear(lambda t, shape: reshape(t, shape))
+@linear(lambda t, shape: reshape(t, shape), views=True)
 def expand_dims(x: Any, /, axis: int | tuple[int, ...] = 0) -> Any:
     """A new axis of length 1 at position `axis` of the result."""
     return xp(x).expand_dims(x, axis)
 
 
-@viewing
-@linear(lambda t, shape: reshape(t, shape))
+@linear(lambda t, shape: reshape(t, shape), views=True)
 def squeeze(x: Any, /, axis: int | tuple[int, ...]) -> Any:
     """`x` without the axes `axis`, each of length 1."""
     return xp(x).squeeze(x, axis)
 
 
-@viewing
-@linear(lambda t, shape: sum_to(t, shape))
+@linear(lambda t, shape: sum_to(t, shape), views=True)
 def _broadcast_to(x: Any, /, *, to: tuple[int, ...]) -> Any:
     return xp(x).broadcast_to(x, to)
 
@@ -185,8 +178,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(x[i] for i in range(x.shape[0]))
 
 
-@viewing
-@linear(lambda t, axis: flip(t, axis=axis))
+@linear(lambda t, axis: flip(t, axis=axis), views=True)
 def flip(x: Any, /, *, axis: Any = None) -> Any:
     """The order of the elements reversed along `axis` (an integer or a tuple; None: all)."""
     return xp(x).flip(x, axis)

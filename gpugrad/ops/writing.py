@@ -11,7 +11,7 @@ from .. import backends
 from ..rules import _check_operand, general, raw, refusal, xp
 from ..tape import mark_changed, recording
 from ..tensor import Tensor
-from ..views import ancestry, replace
+from ..views import ancestry, follow, replace
 from .creation import zeros_like
 from .dtypes import astype
 from .elementwise import where
@@ -144,9 +144,8 @@ def _record(x: Tensor, key: tuple, value: Any) -> None:
         backend = backends.backend_of(root.data)
         with backend.scope(root.device):
             numbers = backend.xp.arange(root.size).reshape(root.shape)
-        for step in steps:
-            numbers = step(numbers)
-        new = _setitem(reshape(root, (-1,)), value, key=(numbers[key],), stays=stays)
+        there = follow(numbers, steps)[key]
+        new = _setitem(reshape(root, (-1,)), value, key=(there,), stays=stays)
         new = reshape(new, root.shape)
     else:
         new = _setitem(root, value, key=key, stays=stays)

@@ -493,21 +493,19 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
 
 
 def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
-    count = len(op.arguments)
+    listed = ", ".join(op._array_names)
 
     def function(*arrays: Any) -> Any:
         return functions[next(type(x) for x in arrays if type(x) not in _NUMBERS)](*arrays)
 
-    def call(*operands: Any) -> Any:
-        if len(operands) != count:
-            raise TypeError(f"{op.name}: needs {count} arguments, got {len(operands)}")
+    def call(operands: tuple) -> Any:
         for x in operands:
             if type(x) is Tensor:
                 recorded = op if differentiable else None
                 return _apply(op.name, recorded, function, operands, {}, tuple)
         return function(*operands)
 
-    return call
+    return _compiled(f"lambda {listed}, /: call(({listed}))", call=call, __name__=__name__)
 
 
 def linear(transpose: Rule, *, views: bool = False) -> Callable[[F], F]:

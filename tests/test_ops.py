@@ -43,7 +43,8 @@ def check_forward(row, args, device):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         expected = row.reference(*args)
-    is_numpys = isinstance(row.reference, np.ufunc)
+    # floor_divide is NumPy's too, but for infinities
+    is_numpys = isinstance(row.reference, np.ufunc) or row.name == "floor_divide"
     tensors = [gg.asarray(x, device=device) if isinstance(x, np.ndarray) else x for x in args]
     raw = [x.data if isinstance(x, gg.Tensor) else x for x in tensors]
     with np.errstate(all="ignore" if caught and is_numpys else None):
@@ -70,7 +71,7 @@ def vjp_of(row, args):
 
 
 def test_every_public_function_is_in_the_table():
-    elsewhere = {"creation", "dtypes", "backends", "tape", "transforms"}
+    elsewhere = {"creation", "dtypes", "inspection", "backends", "tape", "transforms"}
     functions = {}
     for module in (gg.special, gg.fft, gg.linalg, gg):
         prefix = "" if module is gg else module.__name__.rpartition(".")[2] + "."
@@ -78,7 +79,7 @@ def test_every_public_function_is_in_the_table():
             f = getattr(module, name)
             if inspect.isfunction(f) and f.__module__.rpartition(".")[2] not in elsewhere:
                 functions[f] = prefix + name  # the name in gg itself where there is one
-    functions = {name: f for f, name in functions.items()}
+    functions = {name: f for f, name in functions.items() if name != "broadcast_shapes"}
     functions |= {name: f for name, f in vars(activations).items() if hasattr(f, "op")}
     assert {"add", "all", "sum", "sigmoid_grad", "take"} <= functions.keys()
     assert functions.keys() <= {row.name for row in ROWS}

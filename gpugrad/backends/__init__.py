@@ -85,6 +85,10 @@ class Backend:
     array_types: tuple[type, ...]  # with the library's scalar types and subclasses of its arrays
     xp: Namespace
 
+    def takes(self, array_type: type) -> bool:
+        """Whether arrays of this type compute as those of this library do."""
+        return issubclass(array_type, self.array_types)
+
     def devices(self) -> list[Device]:
         """The usable devices, in order."""
         raise NotImplementedError
@@ -104,6 +108,18 @@ class Backend:
     def scope(self, device: Device) -> AbstractContextManager[Any]:
         """Inside it, new arrays and work land on `device`."""
         return nullcontext()
+
+    def to_dlpack(self, array: Any, **options: Any) -> Any:
+        """`array` as a DLPack capsule; options as in the standard, without those that are None."""
+        return array.__dlpack__(**options)
+
+    def queue(self, stream: Any) -> AbstractContextManager[Any]:
+        """Inside it, work is queued on `stream` of the device.
+
+        Raises:
+            ValueError: if the device has no streams.
+        """
+        raise ValueError(f"a stream is given, but the device {self.kind!r} has none")
 
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""
@@ -149,7 +165,7 @@ def find_backend(array_type: type) -> Backend | None:
         for root in roots.intersection(_modules()):
             module = importlib.import_module(f"{__name__}.{root}")
             library = _by_kind.get(module.KIND) or _load(module)
-            backend = library if issubclass(array_type, library.array_types) else None
+            backend = library if library.takes(array_type) else None
         _by_type[array_type] = backend
         return backend
 

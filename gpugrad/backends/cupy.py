@@ -149,6 +149,16 @@ class CupyGenerator:
         return draw(shape, dtype=working).astype(dtype, copy=False)
 
 
+class _Stream:
+    """A stream given by its address, in the words of the CUDA stream protocol."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
 class CupyBackend(Backend):
     """CuPy arrays on one or several CUDA devices."""
 
@@ -186,6 +196,20 @@ class CupyBackend(Backend):
 
     def scope(self, device: Device) -> AbstractContextManager[Any]:
         return self._cupy.cuda.Device(device.index)
+
+    def to_dlpack(self, array: Any, **options: Any) -> Any:
+        to_cpu = "dl_device" in options and int(options["dl_device"][0]) == 1
+        if to_cpu and options.get("copy") is False:
+            raise BufferError("CUDA memory does not go to the CPU without a copy")
+        if not to_cpu and options.pop("copy", False):  # which CuPy itself refuses
+            with self.scope(self.device_of(array)):
+                array = array.copy()
+        return array.__dlpack__(**options)
+
+    def queue(self, stream: Any) -> AbstractContextManager[Any]:
+        if isinstance(stream, int):
+            return self._cupy.cuda.Stream.from_external(_Stream(stream))
+        return stream
 
     def synchronize(self, device: Device) -> None:
         self._cupy.cuda.Device(device.index).synchronize()
@@ -312,6 +336,25 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
 
         return checked
 
+    def integral(x: Any) -> bool:
+        return isinstance(x, int) or (hasattr(x, "dtype") and x.dtype.kind in "biu")
+
+    def power(a: Any, b: Any) -> Any:
+        """a ** b; it waits for the device to refuse negative powers of integers, as NumPy does."""
+        if integral(a) and integral(b) and (b < 0 if isinstance(b, int) else (b < 0).any()):
+            raise ValueError("Integers to negative integer powers are not allowed.")
+        return cupy.power(a, b)
+
+    def sign(x: Any) -> Any:
+        if x.dtype.kind == "b":
+            raise TypeError("not defined for booleans")
+        return cupy.sign(x)
+
+    def isin(a: Any, b: Any, invert: bool) -> Any:
+        if a.dtype != b.dtype:
+            a, b = (x.astype(np.result_type(a, b), copy=False) for x in (a, b))
+        return cupy.isin(a, b, invert=invert)
+
     def matmul(a: Any, b: Any) -> Any:
         if not (isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray)):
             if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -366,12 +409,16 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "cumprod": cumulative(through_float32(cupy.cumprod), cupy.multiply),
         "cumsum": cumulative(through_float32(cupy.cumsum), cupy.add),
         "einsum": on_device(einsum),
+        "isin": on_device(isin),
         "logical_and": truth(cupy.logical_and),
         "logical_not": truth(cupy.logical_not),
         "logical_or": truth(cupy.logical_or),
         "logical_xor": truth(cupy.logical_xor),
         "matmul": matmul,
+        "power": power,
         "round": through_float32(cupy.round),
+        "searchsorted": on_device(cupy.searchsorted),
+        "sign": sign,
         "std": through_float32(cupy.std),
         "take": on_device(cupy.take),
         "take_along_axis": on_device(cupy.take_along_axis),

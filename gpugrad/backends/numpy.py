@@ -38,6 +38,30 @@ def _ones_like(x: Any, dtype: Any = None) -> np.ndarray:
     return np.array(1, dtype or x.dtype) if x.ndim == 0 else np.ones_like(x, dtype)
 
 
+def _infinite(x: Any) -> Any:
+    dtype = np.dtype(getattr(x, "dtype", type(x)))
+    return np.isinf(x) if dtype.kind in "fV" else np.False_
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    """`numpy.floor_divide`, but the standard's infinities: a / b where an operand is infinite."""
+    infinite = _infinite(a) | _infinite(b)
+    if not infinite.any():
+        return np.floor_divide(a, b)
+    with np.errstate(invalid="ignore"):
+        finite = np.floor_divide(a, b)
+    return np.where(infinite, np.true_divide(a, b), finite)
+
+
+def _expm1(x: Any) -> Any:
+    """`numpy.expm1`, but the standard's values at complex infinities, which are those of exp."""
+    if x.dtype.kind != "c" or np.isfinite(x).all():
+        return np.expm1(x)
+    with np.errstate(invalid="ignore"):
+        finite = np.expm1(x)
+    return np.where(np.isfinite(x), finite, np.exp(x) - 1)
+
+
 class NumpyGenerator:
     """Random numbers on the CPU: PCG64 (O'Neill 2014), through `numpy.random.Generator`."""
 
@@ -87,6 +111,8 @@ class NumpyBackend(Backend):
             np,
             add_at=np.add.at,
             broadcast_to=_broadcast_to,
+            expm1=_expm1,
+            floor_divide=_floor_divide,
             max=_reducer(np.maximum),
             min=_reducer(np.minimum),
             ones_like=_ones_like,
@@ -94,6 +120,10 @@ class NumpyBackend(Backend):
             sum=_reducer(np.add),
             **kernels,
         )
+
+    def takes(self, array_type: type) -> bool:
+        # a ufunc looks at the mask or not, as it happens
+        return super().takes(array_type) and not issubclass(array_type, np.ma.MaskedArray)
 
     def devices(self) -> list[Device]:
         return [CPU]

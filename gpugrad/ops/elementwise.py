@@ -140,10 +140,12 @@ pow = elementwise(
     "pow",
     lambda t, a, b: t * (b * a ** _one_less(b)),
     lambda t, a, out: t * (out * _log_of_base(a, out)),
-    doc="a ** b.",
+    doc="a ** b; a ValueError for integers to negative integer powers.",
     function="power",
 )
-floor_divide = elementwise("floor_divide", _zero, _zero, doc="floor(a / b).")
+floor_divide = elementwise(
+    "floor_divide", _zero, _zero, doc="floor(a / b); a / b where one is infinite."
+)
 remainder = elementwise(
     "remainder",
     lambda t: t,
@@ -298,9 +300,12 @@ _at_most = elementwise(
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
-    """`x` limited to [min, max], either of which may be None, a number or an array.
+    """`x` limited to [min, max]; NaN where one of the three is.
 
     At a bound the derivative goes to `x`; where min > max the result is max.
+
+    Args:
+        min, max: None, a number, or an array that broadcasts with `x`.
     """
     if min is not None:
         x = _at_least(x, min)
@@ -318,7 +323,7 @@ def sign(x: Any, /) -> Any:
     if x.dtype.kind != "c":
         return _sign(x)
     size = _abs(x)
-    return x / where(size == 0, 1, size)
+    return where(size == 0, 0, x / where(size == 0, 1, size))
 
 
 def abs(x: Any, /) -> Any:

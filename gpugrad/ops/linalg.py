@@ -215,5 +215,7 @@ def _parse(subscripts: str, operands: Sequence[Any]) -> tuple[tuple[str, ...], s
     if not arrow:
         letters = "".join(terms).replace(".", "")
         output = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    elif dots and "..." not in output:
+        raise ValueError(f"einsum: the result of {subscripts!r} has no ... for the axes {dots!r}")
     output = output.replace("...", dots)
     return tuple(inputs), output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..rows import (
     ANY,
     FLOATING,
@@ -15,6 +17,13 @@ from ..rows import (
     signed,
 )
 
+
+def _floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """NumPy's, but a / b where one is infinite, as in the standard."""
+    finite = np.floor_divide(a, b)
+    return np.where(np.isinf(a) | np.isinf(b), np.asarray(np.divide(a, b), finite.dtype), finite)
+
+
 ROWS = [
     # ---- arithmetic
     entrywise("add", signed, signed, dtypes=ANY),
@@ -27,7 +36,7 @@ ROWS = [
     entrywise("square", signed, dtypes=NUMERIC),
     entrywise("sqrt", positive, dtypes=NUMERIC),
     entrywise("pow", positive, signed, dtypes=FLOATING),
-    entrywise("floor_divide", signed, signed, dtypes="qfd"),
+    entrywise("floor_divide", signed, signed, dtypes="qfd", reference=_floor_divide),
     entrywise("remainder", signed, signed, dtypes="qfd"),
     entrywise("hypot", signed, signed),
     # ---- exponentials and logarithms

@@ -14,14 +14,19 @@ from .ops.creation import *
 from .ops.dtypes import *
 from .ops.elementwise import *
 from .ops.indexing import *
+from .ops.inspection import *
 from .ops.linalg import *
 from .ops.manipulation import *
 from .ops.reductions import *
+from .ops.searching import *
+from .ops.sets import *
+from .ops.sorting import *
 from .tape import enable_grad, no_grad
-from .tensor import Tensor
+from .tensor import STANDARDS, Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
 
 __version__ = "0.1.0"
+__array_api_version__ = STANDARDS[-1]
 
 e = 2.718281828459045
 inf = float("inf")
@@ -61,6 +66,10 @@ __all__ += ops.creation.__all__
 __all__ += ops.dtypes.__all__
 __all__ += ops.elementwise.__all__
 __all__ += ops.indexing.__all__
+__all__ += ops.inspection.__all__
 __all__ += ops.linalg.__all__
 __all__ += ops.manipulation.__all__
 __all__ += ops.reductions.__all__
+__all__ += ops.searching.__all__
+__all__ += ops.sets.__all__
+__all__ += ops.sorting.__all__

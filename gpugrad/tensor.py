@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from . import backends
 
 if TYPE_CHECKING:
     from .tape import Node
+
+
+STANDARDS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
 class Tensor:
@@ -100,7 +104,7 @@ class Tensor:
         def astype(self, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def to(self, target: Any) -> Tensor: ...
-        def to_device(self, device: str | backends.Device, /) -> Tensor: ...
+        def to_device(self, device: str | backends.Device, /, *, stream: Any = None) -> Tensor: ...
         def backward(
             self,
             gradient: Any = None,
@@ -246,9 +250,45 @@ class Tensor:
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """gpugrad itself, whose functions are those of the array API standard.
+
+        Raises:
+            ValueError: for a version of the standard that is not known.
+        """
+        if api_version is not None and api_version not in STANDARDS:
+            raise ValueError(
+                f"version {api_version!r} of the array API standard is not known: "
+                f"gpugrad follows {STANDARDS[-1]}, and {', '.join(STANDARDS[:-1])} with it"
+            )
+        return import_module(__package__)
+
+    def __dlpack__(
+        self,
+        /,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """The data as a DLPack capsule, for `from_dlpack` of another library.
+
+        Args:
+            stream: of the device, on which the other library will use the data.
+            max_version: of DLPack, that the other library understands.
+            dl_device: where the data are wanted; the CPU, (1, 0), is possible from everywhere.
+            copy: True for new memory, False never; None only where needed.
+
+        Raises:
+            RuntimeError: if this tensor requires a gradient, which would be lost.
+            BufferError: if the data cannot be exported so.
+        """
         self._refuse_loss("__dlpack__")
-        return self.data.__dlpack__(**options)
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        # an older library knows the older options only
+        options = {name: value for name, value in given.items() if value is not None}
+        return backends.backend_of(self.data).to_dlpack(self.data, **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.data.__dlpack_device__()

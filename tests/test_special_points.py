@@ -15,6 +15,11 @@ import gpugrad as gg
 inf, nan = math.inf, math.nan
 MASK = np.array([True, False])
 
+
+def rising():
+    return array([1.0, 2.0, 3.0])
+
+
 # case, function, its arguments, the gradients of the sum of its result (None: not looked at)
 POINTS = [
     # ---- order
@@ -44,6 +49,11 @@ POINTS = [
     ("nextafter(1, 2)", gg.nextafter, [1, 2], [1, 0]),
     ("remainder(5, 3)", gg.remainder, [5, 3], [1, -1]),
     ("floor_divide(5, 3)", gg.floor_divide, [5, 3], [0, 0]),
+    ("floor_divide(-1, inf)", gg.floor_divide, [-1, inf], [0, 0]),
+    ("sort of a tie", lambda x: gg.sort(x) * rising(), [[2, 1, 2]], [[2, 1, 3]]),
+    ("sort down", lambda x: gg.sort(x, descending=True) * rising(), [[2, 1, 2]], [[1, 3, 2]]),
+    ("unique values", gg.unique_values, [[2, 1]], [[1, 1]]),
+    ("unique values of a tie", gg.unique_values, [[1, 1]], [[1, 0]]),
     # ---- poles and corners
     ("sqrt(0)", gg.sqrt, [0], [inf]),
     ("sqrt of a sum of squares", lambda x: gg.sqrt(gg.sum(x * x)), [[0, 0]], [[nan, nan]]),
@@ -94,6 +104,7 @@ POINTS = [
         [[2, 0, 1]],
     ),
     ("repeat", lambda x: gg.repeat(x, [1, 0, 2]), [[1, 2, 3]], [[1, 0, 2]]),
+    ("repeat by an array", lambda x: gg.repeat(x, array([1, 0, 2])), [[1, 2, 3]], [[1, 0, 2]]),
     ("linspace", lambda a, b: gg.linspace(a, b, 3), [0, 1], [1.5, 1.5]),
     ("by way of integers", lambda x: x.astype("int64").astype("float64"), [1.5], [0]),
     # ---- complex numbers: steepest ascent

@@ -12,7 +12,20 @@ import numpy as np
 
 from .. import backends
 from ..tensor import Tensor
-from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions, writing
+from . import (
+    creation,
+    dtypes,
+    elementwise,
+    indexing,
+    inspection,
+    linalg,
+    manipulation,
+    reductions,
+    searching,
+    sets,
+    sorting,
+    writing,
+)
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -109,8 +122,12 @@ __all__ = [
     "dtypes",
     "elementwise",
     "indexing",
+    "inspection",
     "linalg",
     "manipulation",
     "reductions",
+    "searching",
+    "sets",
+    "sorting",
     "writing",
 ]

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..rules import check_arrays, linear, many, xp
+from .. import backends
+from ..rules import check_arrays, linear, many, raw, xp
 
 __all__ = [
     "broadcast_arrays",
+    "broadcast_shapes",
     "broadcast_to",
     "concat",
     "expand_dims",
@@ -106,8 +108,22 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
     return _broadcast_to(x, to=as_shape(shape))
 
 
+def broadcast_shapes(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape to which arrays of these shapes broadcast together; () of none.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    return np.broadcast_shapes(*shapes)
+
+
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
-    """All arrays broadcast to their common shape."""
+    """All arrays broadcast to their common shape.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    check_arrays("broadcast_arrays", *arrays)
     shape = np.broadcast_shapes(*(x.shape for x in arrays))
     return tuple(x if x.shape == shape else broadcast_to(x, shape) for x in arrays)
 
@@ -201,18 +217,41 @@ def _unrepeat(t: Any, shape: tuple[int, ...], repeats: Any, axis: int | None) ->
     if isinstance(repeats, int):
         split = (*shape[:axis], shape[axis], repeats, *shape[axis + 1 :])
         return t.reshape(split).sum(axis=axis + 1)
-    index = np.repeat(np.arange(shape[axis]), repeats).tolist()
-    return place(t, key=(slice(None),) * axis + (index,), to=shape)
+    repeats = raw(repeats)
+    index = xp(repeats).repeat(xp(repeats).arange(shape[axis]), repeats)
+    return place(t, key=(*(slice(None),) * axis, index), to=shape)
 
 
 @linear(_unrepeat)
+def _repeat(x: Any, repeats: Any, /, *, axis: int | None) -> Any:
+    if axis is not None:
+        axis = normalize_axis_index(axis, x.ndim)
+    return xp(x).repeat(x, repeats, axis)
+
+
 def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
     """Each element `repeats` times along `axis` (None: of the flat array).
 
     Args:
-        repeats: an integer, or a sequence of integers, one per element along `axis`.
+        repeats: an integer; or integers, one per element along `axis`, as an array on the device
+            of `x` (which then is waited for, to know the shape) or as a list.
+
+    Raises:
+        ValueError: if the number of `repeats` does not fit, or one is negative.
+        TypeError: if they are not integers.
     """
-    return xp(x).repeat(x, repeats, axis)
+    if isinstance(repeats, (int, np.integer)):
+        return _repeat(x, int(repeats), axis=axis)
+    check_arrays("repeat", x)
+    if isinstance(repeats, (list, tuple)):
+        home = backends.backend_of(raw(x))
+        listed = np.asarray(repeats) if repeats else np.zeros(0, np.int64)
+        repeats = home.asarray(listed, None, home.device_of(raw(x)), None)
+    check_arrays("repeat", repeats)
+    if repeats.dtype.kind not in "iu":
+        raise TypeError(f"repeat: integers are needed as repeats, not {repeats.dtype}")
+    repeats = repeats.astype(np.int64)
+    return _repeat(x, repeats if repeats.ndim else reshape(repeats, (1,)), axis=axis)
 
 
 @linear(lambda t, k: tril(t, k=k))
@@ -227,7 +266,7 @@ def triu(x: Any, /, *, k: int = 0) -> Any:
     return xp(x).triu(x, k)
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     """The coordinates of a grid, one array per axis, from the positions along each axis.
 
     Args:
@@ -250,7 +289,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Any]:
         reshape(x, tuple(-1 if i == axis else 1 for i in range(len(arrays))))
         for x, axis in zip(arrays, axes, strict=True)
     ]
-    return list(broadcast_arrays(*columns))
+    return broadcast_arrays(*columns)
 
 
 def tile(x: Any, repetitions: Sequence[int], /) -> Any:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numpy.lib.array_utils import normalize_axis_tuple
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from ..rules import _spread, check_arrays, constant, general, linear, reduction, xp
+from .. import backends
+from ..rules import _spread, check_arrays, constant, general, linear, raw, reduction, xp
 from .activations import softmax
 from .creation import ones_like
-from .elementwise import conj, isnan, where
+from .elementwise import conj, isnan, not_equal, where
 from .manipulation import _broadcast_to, broadcast_to, concat, flip, moveaxis, reshape
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "count_nonzero",
     "cumulative_prod",
     "cumulative_sum",
+    "diff",
     "logsumexp",
     "max",
     "mean",
@@ -298,3 +301,46 @@ def cumulative_prod(
     axis = _only_axis(x, axis)
     out = xp(x).cumprod(x, axis=axis, dtype=dtype)
     return _with_initial(out, 1, axis) if include_initial else out
+
+
+# ---- differences
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """The differences of neighbours along `axis`, x[i + 1] - x[i], taken `n` times.
+
+    Args:
+        x: at least one axis; of booleans the difference is whether they differ.
+        prepend, append: put before and after `x` first: arrays of its shape, but of any length
+            along `axis`, or numbers for one element.
+
+    Returns:
+        As long along `axis` as `x` and what is joined to it, less `n`, but not below 0.
+
+    Raises:
+        ValueError: if there is no such axis, shapes do not fit, or `n` is negative.
+    """
+    check_arrays("diff", x)
+    axis = normalize_axis_index(axis, x.ndim, "diff")
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative, got {n}")
+    ends = [_end(x, axis, value) for value in (prepend, append)]
+    parts = [part for part in (ends[0], x, ends[1]) if part is not None]
+    out = concat(parts, axis=axis) if len(parts) > 1 else +x if n == 0 else x
+    lead = (slice(None),) * axis
+    for _ in range(n):
+        after, before = out[(*lead, slice(1, None))], out[(*lead, slice(None, -1))]
+        out = not_equal(after, before) if out.dtype.kind == "b" else after - before
+    return out
+
+
+def _end(x: Any, axis: int, value: Any) -> Any:
+    """What `diff` joins to `x`: a number as one element along `axis`."""
+    if value is None or (hasattr(value, "ndim") and value.ndim):
+        return value
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    if hasattr(value, "dtype"):
+        return broadcast_to(value, shape)
+    home = backends.backend_of(raw(x))
+    with home.scope(home.device_of(raw(x))):
+        return home.xp.full(shape, value, dtype=np.result_type(x.dtype, value))

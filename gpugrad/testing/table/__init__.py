@@ -5,7 +5,17 @@ new operation needs one row in the file of its chapter.
 """
 
 from ..rows import Row
-from . import activations, elementwise, indexing, linalg, manipulation, reductions
+from . import (
+    activations,
+    elementwise,
+    indexing,
+    linalg,
+    manipulation,
+    reductions,
+    searching,
+    sets,
+    sorting,
+)
 
 ROWS: list[Row] = [
     *elementwise.ROWS,
@@ -14,4 +24,7 @@ ROWS: list[Row] = [
     *linalg.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
+    *sorting.ROWS,
+    *searching.ROWS,
+    *sets.ROWS,
 ]

@@ -43,6 +43,10 @@ ROWS = [
     case("repeat", signed(2, 3), repeats=2),
     case("repeat", signed(2, 3), repeats=3, axis=-1),
     case("repeat", signed(3, 2), repeats=[1, 0, 2], axis=0),
+    case("repeat", signed(3, 2), np.array([1, 0, 2]), axis=0, dtypes=ANY),
+    case("repeat", signed(2, 3), np.array([1, 0, 2], np.uint8), axis=-1),
+    case("repeat", signed(2, 2), np.array([1, 0, 2, 1])),
+    case("repeat", signed(2, 2), np.array([2]), axis=1),
     written("tile", "more axes", lambda m, x: m.tile(x, (2, 1, 3)), signed(2, 3)),
     written("tile", "fewer axes", lambda m, x: m.tile(x, (2,)), signed(2, 3)),
     *(

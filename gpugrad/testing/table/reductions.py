@@ -14,6 +14,7 @@ from ..rows import (
     REAL,
     case,
     signed,
+    written,
 )
 
 
@@ -86,4 +87,19 @@ ROWS = [
             ((2, 0), {"axis": 1}),
         ]
     ),
+    case("diff", signed(5), dtypes=ANY),
+    case("diff", signed(3, 4), axis=0, n=2, dtypes=NUMERIC),
+    case("diff", signed(2, 3), n=0),
+    case("diff", signed(2, 2), n=3),
+    case("diff", signed(2, 3), axis=1, prepend=0.5, append=2, dtypes="d"),
+    written(
+        "diff",
+        "prepend, append",
+        lambda m, x, a, b: m.diff(x, axis=0, n=2, prepend=a, append=b),
+        signed(2, 3),
+        signed(1, 3),
+        signed(2, 3),
+        dtypes=FLOATING,
+    ),
+    written("diff", "0-d ends", lambda m, x, a: m.diff(x, prepend=a), signed(2, 3), signed()),
 ]

@@ -118,11 +118,92 @@ def test_asarray_of_a_tensor_stays_on_the_tape(device):
 
 
 def test_asarray_of_tensors_in_a_list(device):
-    if device.kind == "cpu":
-        assert_same(gg.asarray([gg.asarray(1.0), gg.asarray(2.0)]), np.array([1.0, 2.0]))
-    else:
-        with pytest.raises(RuntimeError, match="would copy in silence"):
-            gg.asarray([gg.asarray(1.0), gg.asarray(2.0)])
+    a, b = gg.asarray(1.0), gg.asarray([2.0, 3.0])
+    assert_same(gg.asarray([a, 2, np.float32(3)]), np.array([1.0, 2.0, 3.0]))
+    assert_same(gg.asarray(([a, a], b)), np.array([[1.0, 1.0], [2.0, 3.0]]))
+    assert_same(gg.asarray([b, b.data], dtype="int8"), np.array([[2, 3], [2, 3]], np.int8))
+    assert_same(gg.asarray([array([1, 2]), array([3, 4])]), np.array([[1, 2], [3, 4]]))
+    assert gg.asarray([a, 1.0]).device == device
+    assert gg.asarray([a, 1.0], device="cpu").device == "cpu"
+    assert not gg.asarray([a, 1.0]).requires_grad
+    x = gg.asarray([a, 1.0], requires_grad=True)
+    assert x.is_leaf
+    assert x.requires_grad
+    with pytest.raises(ValueError, match="shapes differ"):
+        gg.asarray([[a, 1.0], [a]])
+    with pytest.raises(ValueError, match="copy=False"):
+        gg.asarray([a], copy=False)
+
+
+def test_numbers_beside_tensors_count_by_their_kind():
+    a = gg.asarray(1.0, dtype="float32")
+    for number, dtype in ((2.0, "float32"), (2j, "complex64"), (True, "float32")):
+        assert gg.asarray([[a], [number]]).dtype == gg.result_type(a, number) == dtype
+    assert gg.asarray([a, np.float64(2)]).dtype == np.float64
+
+
+def test_asarray_of_a_list_stays_on_the_tape(device):
+    x, y = leaf(2.0), leaf([3.0, 4.0])
+    matrix = gg.asarray([[x * x, 0.0], [1, y[0]], y])
+    assert_same(matrix, np.array([[4.0, 0.0], [1.0, 3.0], [3.0, 4.0]]))
+    gg.sum(matrix * gg.asarray([[1.0, 2], [3, 4], [5, 6]], device=device)).backward()
+    assert_same([x.grad, y.grad], [np.array(4.0), np.array([9.0, 6.0])])
+    assert_same(
+        gg.grad(lambda t: gg.sum(gg.asarray([t, t], dtype="float32")))(array(1.0)), np.array(2.0)
+    )
+
+
+def test_a_leaf_is_not_made_of_a_computed_tensor(device):
+    x = leaf([1.0, 2.0])
+    assert gg.asarray(x, requires_grad=True) is x
+    for call in (
+        lambda: gg.asarray(x * 2, requires_grad=True),
+        lambda: gg.asarray(x, dtype="float32", requires_grad=True),
+        lambda: gg.asarray(x, copy=True, requires_grad=True),
+        lambda: gg.asarray([x, x], requires_grad=True),
+    ):
+        with pytest.raises(RuntimeError, match=r"\.detach\(\)"):
+            call()
+    assert gg.asarray((x * 2).detach(), requires_grad=True).is_leaf
+    assert host(gg.grad(lambda t: gg.sum(gg.asarray(t, requires_grad=True) * 3))(array(1.0))) == 3
+
+
+def test_full_of_a_tensor(device):
+    x = leaf(2.0)
+    for out in (
+        gg.full((2, 3), x),
+        gg.full_like(gg.ones((2, 3)), x),
+        gg.full((2, 3), x, dtype="float32"),
+    ):
+        assert_same(out.astype("float64"), np.full((2, 3), 2.0))
+        assert host(gg.grad(lambda t: gg.sum(gg.full((2, 3), t)))(array(1.0))) == 6
+        out.detach()[0, 0] = 5
+        assert host(out).sum() == 15
+    assert gg.full_like(gg.ones(2, dtype="float32"), x).dtype == np.float32
+    assert gg.full(2, x, device="cpu").device == "cpu"
+
+
+def test_arange_takes_integer_tensors(device):
+    assert_same(gg.arange(gg.asarray(3)), np.arange(3))
+    with pytest.raises(TypeError, match="only an integer tensor"):
+        gg.arange(leaf(3.0))
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    x = gg.asarray([1.0, 2.0], device="cpu")
+    with pytest.raises(TypeError, match="filled"):
+        gg.asarray(masked)
+    for call in (
+        lambda: masked * x,
+        lambda: x + masked,
+        lambda: gg.where(masked > 1, x, x),
+        lambda: gg.sin(masked),
+        lambda: gg.sum(masked),
+        lambda: gg.matmul(x, masked),
+    ):
+        with pytest.raises(TypeError, match=r"MaskedArray.*gpugrad\.asarray"):
+            call()
 
 
 def test_asarray_requires_grad(device):
@@ -145,7 +226,8 @@ def test_dtypes_are_numpys():
         *["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"],
         *["float16", "float32", "float64", "complex64", "complex128"],
     ):
-        assert getattr(gg, name) is np.dtype(name)
+        assert getattr(gg, name) is np.dtype(name).type
+        assert gg.zeros(1, dtype=getattr(gg, name)).dtype == getattr(gg, name) == np.dtype(name)
 
 
 def test_constants():
@@ -180,7 +262,17 @@ def test_questions_about_dtypes(device):
     assert gg.isdtype(x.dtype, "real floating")
     assert gg.isdtype(gg.int8, ("integral", gg.bool))
     assert not gg.isdtype(gg.complex64, "real floating")
+    assert gg.can_cast(x, "complex64")
     assert gg.finfo(x).eps == gg.finfo(gg.float32).eps == np.finfo(np.float32).eps
+    assert gg.finfo(gg.complex64).dtype == gg.float32
+    limits = gg.finfo("float32")
+    assert {type(getattr(limits, n)) for n in "eps max min smallest_normal".split()} == {float}
+    assert (x * limits.eps).dtype == gg.float32
+    assert (limits.bits, limits.tiny) == (32, limits.smallest_normal)
+    assert "float32" in repr(limits)
+    assert not hasattr(limits, "bit")
+    with pytest.raises(ValueError, match="int64"):
+        gg.finfo(gg.int64)
     assert gg.iinfo(gg.asarray([1])).max == np.iinfo(np.int64).max
 
 
@@ -216,6 +308,31 @@ def test_from_dlpack_shares_memory(device):
     assert gg.from_dlpack(given, copy=True).data is not given
     np.testing.assert_array_equal(host(gg.from_dlpack(gg.asarray(given))), [7, 2])
     np.testing.assert_array_equal(host(gg.from_dlpack(given, device="cpu")), [7, 2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bool", "complex128"])
+def test_dlpack_is_versioned(dtype, device):
+    x = gg.asarray([[0, 1], [1, 0]], dtype=dtype)
+    capsule = {"dltensor_versioned"} if device.kind == "cpu" else {"dltensor", "dltensor_versioned"}
+    assert any(f'"{name}"' in repr(x.__dlpack__(max_version=(1, 0))) for name in capsule)
+    x.__dlpack__(stream=None, max_version=None, dl_device=None, copy=None)
+    x.__dlpack__(copy=True)
+    x.__dlpack__(copy=False)
+    assert [int(i) for i in x.__dlpack_device__()] == [1 if device.kind == "cpu" else 2, 0]
+    host_copy = x.__dlpack__(dl_device=(1, 0), max_version=(1, 0))
+    assert "dltensor" in repr(host_copy)
+    if device.kind != "cpu":
+        with pytest.raises(BufferError):
+            x.__dlpack__(dl_device=(1, 0), copy=False)
+    with pytest.raises(TypeError):
+        x.__dlpack__(flag=1)
+
+
+def test_dlpack_keeps_gradients():
+    with pytest.raises(RuntimeError, match="detach"):
+        leaf([1.0]).__dlpack__(max_version=(1, 0))
+    with pytest.raises(RuntimeError, match="detach"):
+        gg.from_dlpack(leaf([1.0]))
 
 
 def test_from_dlpack_of_an_unknown_device():

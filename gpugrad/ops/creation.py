@@ -5,15 +5,18 @@ New data go to the default device; an array given to `asarray` stays where it is
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import backends
-from ..rules import constant, linear, xp
+from ..rules import constant, linear, raw, xp
 from ..tape import Leaf
 from ..tensor import Tensor
 from .dtypes import astype, is_inexact, result_type, to_device
+from .manipulation import as_shape, broadcast_to, stack
 
 __all__ = [
     "arange",
@@ -41,24 +44,36 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A Tensor from an array, a number, or nested lists of numbers.
+    """A Tensor from an array, a number, or nested lists of numbers, arrays and Tensors.
+
+    What is computed from a Tensor that requires a gradient stays on its tape, also in a list.
 
     Args:
-        obj: a NumPy or CuPy array, a Tensor, or what `numpy.asarray` takes.
-        dtype: kept as it is where None.
-        device: where None an array stays where it is, other data go to the default device.
+        obj: a NumPy or CuPy array, a Tensor, nested lists and tuples of these and of numbers, or
+            what `numpy.asarray` takes.
+        dtype: where None that of `obj`; of a list with arrays the `result_type` of what is in it.
+        device: where None an array, or a list with one, stays where it is; other data go to the
+            default device.
         copy: None shares the memory of `obj` where that is possible, False insists on it.
         requires_grad: make a leaf that `backward` gives a `.grad`. A leaf has memory of its own
-            (it is going to be updated in place) unless `copy=False`.
+            (it is going to be updated in place) unless `copy=False`. A leaf is one already.
 
     Raises:
-        TypeError: if a gradient is asked for a dtype that is not floating-point or complex.
-        ValueError: if `copy=False` and a copy is needed.
+        TypeError: if a gradient is asked for a dtype that is not floating-point or complex; for a
+            masked array, and what else is not numbers.
+        ValueError: if `copy=False` and a copy is needed, or if a list is ragged.
+        RuntimeError: if a leaf is asked for of a computed tensor, which would be cut off its tape.
         DeviceError: if the device cannot be used, saying why.
     """
     if isinstance(obj, Tensor):
         return _from_tensor(obj, dtype, device, copy, requires_grad)
+    if isinstance(obj, np.ma.MaskedArray):
+        raise TypeError("asarray: a masked array would lose its mask; use its .filled(value)")
     source = backends.find_backend(type(obj))
+    if source is None and isinstance(obj, (list, tuple)) and _holds_arrays(obj):
+        if copy is False:
+            raise ValueError("asarray: copy=False, but the items of a list must be joined")
+        return _from_tensor(_joined(obj, dtype, device), None, None, None, requires_grad)
     where = backends.device(device) if device is not None else None
     if source is None:
         if copy is False:
@@ -70,8 +85,6 @@ def asarray(
         raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
     if obj.dtype.char in "gG":
         raise TypeError(f"asarray: {obj.dtype} is not supported: use float64 or complex128")
-    if isinstance(obj, np.ma.MaskedArray):
-        raise TypeError("asarray: a masked array would lose its mask; use its .filled(value)")
     where = where or source.device_of(obj)
     if copy is None and requires_grad:
         copy = True
@@ -109,7 +122,7 @@ def from_dlpack(
 def _from_tensor(
     x: Tensor, dtype: Any, device: Any, copy: bool | None, requires_grad: bool
 ) -> Tensor:
-    if requires_grad:
+    if requires_grad and x.node is None:
         return asarray(x.data, dtype=dtype, device=device, copy=copy, requires_grad=True)
     out = x
     if dtype is not None and np.dtype(dtype) != x.dtype:
@@ -118,7 +131,53 @@ def _from_tensor(
         out = to_device(out, device)
     if out is not x and copy is False:
         raise ValueError("asarray: copy=False, but the dtype or the device asks for one")
-    return _copy(out) if out is x and copy else out
+    out = _copy(out) if out is x and copy else out
+    if requires_grad and not out.is_leaf:
+        raise RuntimeError(
+            "asarray: requires_grad=True for a tensor that was computed; it requires a gradient "
+            "already, and a leaf made of it would cut the tape: use .detach() first to cut it"
+        )
+    return out
+
+
+def _holds_arrays(obj: Any) -> Any:
+    """Whether a nested list has a Tensor in it, or an array that is not NumPy's."""
+    types = set(map(type, obj))
+    if any(t is Tensor or _is_foreign(t) for t in types):
+        return True
+    return not types.isdisjoint((list, tuple)) and any(
+        _holds_arrays(item) for item in obj if type(item) in (list, tuple)
+    )
+
+
+def _is_foreign(array_type: type) -> Any:
+    backend = backends.find_backend(array_type)
+    return backend is not None and backend.kind != "cpu"
+
+
+def _joined(obj: Any, dtype: Any, device: Any) -> Tensor:
+    """Nested lists of Tensors, arrays and numbers as one Tensor."""
+    leaves = list(_leaves(obj))
+    common = result_type(*leaves) if dtype is None else np.dtype(dtype)
+    beside = device or next(
+        backends.device_of(raw(x)) for x in leaves if type(x) is Tensor or _is_foreign(type(x))
+    )
+
+    def joined(item: Any) -> Tensor:
+        if isinstance(item, (list, tuple)):
+            return stack([joined(each) for each in item])
+        is_number = isinstance(item, (int, float, complex, np.generic))
+        return asarray(item, dtype=common, device=beside if is_number else device)
+
+    return joined(obj)
+
+
+def _leaves(obj: Any) -> Iterator[Any]:
+    for item in obj:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
+        else:
+            yield item
 
 
 @linear(lambda t: t)
@@ -160,29 +219,58 @@ def _new(name: str, device: Any, *args: Any, **options: Any) -> Tensor:
 
 
 def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor whose elements are whatever the memory held."""
+    """A tensor of `shape` (an integer or a tuple) whose elements are whatever the memory held.
+
+    Args:
+        dtype: float64 where None.
+        device: the default device where None.
+
+    Raises:
+        DeviceError: if the device cannot be used, saying why.
+    """
     return _new("empty", device, shape, dtype=dtype or np.float64)
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor of zeros; float64 by default."""
+    """A tensor of zeros, of `shape` (an integer or a tuple); float64 by default."""
     return _new("zeros", device, shape, dtype=dtype or np.float64)
 
 
 def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor of ones; float64 by default."""
+    """A tensor of ones, of `shape` (an integer or a tuple); float64 by default."""
     return _new("ones", device, shape, dtype=dtype or np.float64)
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """A tensor of one value, a Python number."""
+    """A tensor of one value, of `shape` (an integer or a tuple).
+
+    Args:
+        fill_value: a number; or a 0-d tensor, on whose tape and device the result then is.
+        dtype: where None that of the value: int64, float64, complex128 or bool for a number.
+    """
+    if isinstance(fill_value, Tensor):
+        return _spread_over(fill_value, as_shape(shape), dtype, device)
     return _new("full", device, shape, fill_value, dtype=dtype)
 
 
 def arange(
     start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Evenly spaced numbers in [start, stop); from 0 where only one bound is given."""
+    """The numbers start, start + step, ... before `stop`, a vector; from 0 if only one is given.
+
+    Args:
+        start, stop, step: numbers, or 0-d tensors of integers, for which the device is waited;
+            the length is ceil((stop - start) / step), at least 0.
+        dtype: where None int64 if all of them are integers, else float64.
+        device: the default device where None.
+
+    Raises:
+        ZeroDivisionError: if `step` is 0.
+        TypeError: for other tensors, whose gradient would be lost: use float(x).
+    """
+    start, stop, step = (
+        operator.index(x) if isinstance(x, Tensor) else x for x in (start, stop, step)
+    )
     start, stop = (0, start) if stop is None else (start, stop)
     return _new("arange", device, start, stop, step, dtype=dtype)
 
@@ -199,7 +287,15 @@ def linspace(
 ) -> Tensor:
     """`num` evenly spaced numbers from `start` to `stop`, the end included unless told.
 
-    Where one of these is a 0-d tensor, the result is on its device, and on its tape.
+    Args:
+        start, stop: numbers; where one is a 0-d tensor, the result is on its device and its tape.
+        dtype: where None float64, or complex128 for complex numbers.
+
+    Returns:
+        A vector of length `num`.
+
+    Raises:
+        ValueError: if `num` is negative.
     """
     ends = [x for x in (start, stop) if isinstance(x, Tensor)]
     if ends:
@@ -213,7 +309,12 @@ def linspace(
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Ones on the `k`-th diagonal, zeros elsewhere; float64 by default."""
+    """A matrix of ones on the `k`-th diagonal and zeros elsewhere; float64 by default.
+
+    Args:
+        n_rows, n_cols: its shape; square where `n_cols` is None.
+        k: of the diagonal: 0 the main one, above it positive, below it negative.
+    """
     return _new("eye", device, n_rows, n_cols, k=k, dtype=dtype or np.float64)
 
 
@@ -239,7 +340,14 @@ def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
 
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
     """As `full`, with the shape, dtype and device of `x` unless told otherwise."""
+    if isinstance(fill_value, Tensor):
+        return _spread_over(fill_value, x.shape, dtype or x.dtype, device)
     return _moved(_filled(x, fill_value=fill_value, dtype=dtype), device)
+
+
+def _spread_over(value: Tensor, shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+    value = value if dtype is None else astype(value, dtype, copy=False)
+    return _copy(broadcast_to(_moved(value, device), shape))
 
 
 @constant

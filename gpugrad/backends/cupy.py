@@ -183,7 +183,10 @@ class CupyBackend(Backend):
     def asarray(self, obj: Any, dtype: Any, device: Device, copy: bool | None) -> Any:
         with self.scope(device):
             if not isinstance(obj, self._cupy.ndarray):
-                return self._cupy.asarray(np.asarray(obj, dtype))
+                host = np.asarray(obj, dtype)
+                if host.ndim == 0 and not host:  # CuPy fills with bytes of zero, also for -0.0
+                    return self._cupy.asarray(host[None]).reshape(())
+                return self._cupy.asarray(host)
             if obj.data.device_id != device.index:
                 obj, copy = obj.copy(), None
             dtype = obj.dtype if dtype is None else np.dtype(dtype)
@@ -350,6 +353,28 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
             raise TypeError("not defined for booleans")
         return cupy.sign(x)
 
+    def complex_points(f: Callable[..., Any], mend: Callable[..., None]) -> Callable[..., Any]:
+        """f, with the standard's values at some infinite or NaN complex numbers."""
+
+        @functools.wraps(f)
+        def mended(x: Any) -> Any:
+            out = f(x)
+            if x.dtype.kind == "c":
+                mend(out, x.real, x.imag)
+            return out
+
+        return mended
+
+    def of_log(out: Any, a: Any, b: Any) -> None:
+        out.real = cupy.where(cupy.isinf(a) | cupy.isinf(b), np.inf, out.real)
+
+    def of_acosh(out: Any, a: Any, b: Any) -> None:
+        out.imag = cupy.where((a == 0) & cupy.isnan(b), np.pi / 2, out.imag)
+
+    def of_tanh(out: Any, a: Any, b: Any) -> None:
+        out.real = cupy.where((a == 0) & ~cupy.isfinite(b), a, out.real)
+        out.imag = cupy.where(cupy.isinf(a), cupy.copysign(0, b), out.imag)
+
     def isin(a: Any, b: Any, invert: bool) -> Any:
         if a.dtype != b.dtype:
             a, b = (x.astype(np.result_type(a, b), copy=False) for x in (a, b))
@@ -404,12 +429,15 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
 
     return {
         **{name: of_reals(getattr(cupy, name)) for name in _OF_REALS},
+        "acosh": complex_points(cupy.arccosh, of_acosh),
         "add_at": on_device(add_at),
         "count_nonzero": count_nonzero,
         "cumprod": cumulative(through_float32(cupy.cumprod), cupy.multiply),
         "cumsum": cumulative(through_float32(cupy.cumsum), cupy.add),
         "einsum": on_device(einsum),
         "isin": on_device(isin),
+        "log": complex_points(cupy.log, of_log),
+        "log1p": complex_points(cupy.log1p, of_log),
         "logical_and": truth(cupy.logical_and),
         "logical_not": truth(cupy.logical_not),
         "logical_or": truth(cupy.logical_or),
@@ -422,6 +450,7 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "std": through_float32(cupy.std),
         "take": on_device(cupy.take),
         "take_along_axis": on_device(cupy.take_along_axis),
+        "tanh": complex_points(cupy.tanh, of_tanh),
         "unstack": unstack,
         "var": through_float32(cupy.var),
         "vecdot": vecdot,

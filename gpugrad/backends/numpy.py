@@ -54,12 +54,23 @@ def _floor_divide(a: Any, b: Any) -> Any:
 
 
 def _expm1(x: Any) -> Any:
-    """`numpy.expm1`, but the standard's values at complex infinities, which are those of exp."""
-    if x.dtype.kind != "c" or np.isfinite(x).all():
+    """`numpy.expm1`, but the standard's values at complex infinities and zeros, as of exp - 1."""
+    if x.dtype.kind != "c":
         return np.expm1(x)
     with np.errstate(invalid="ignore"):
-        finite = np.expm1(x)
-    return np.where(np.isfinite(x), finite, np.exp(x) - 1)
+        out = np.asarray(np.expm1(x))
+    out.real += 0  # of -0 it is 0
+    finite = np.isfinite(x)
+    return out if finite.all() else np.where(finite, out, np.exp(x) - 1)
+
+
+def _tanh(x: Any) -> Any:
+    """`numpy.tanh`, but at complex infinities the imaginary zero has the sign of that of `x`."""
+    out = np.tanh(x)
+    if x.dtype.kind == "c":
+        out = np.asarray(out)
+        out.imag = np.where(np.isinf(x.real), np.copysign(0, x.imag), out.imag)
+    return out
 
 
 class NumpyGenerator:
@@ -118,6 +129,7 @@ class NumpyBackend(Backend):
             ones_like=_ones_like,
             prod=_reducer(np.multiply),
             sum=_reducer(np.add),
+            tanh=_tanh,
             **kernels,
         )
 

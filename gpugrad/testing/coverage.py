@@ -23,11 +23,13 @@ from .table import ROWS
 
 # Functions without a row, and why they need no derivative, or where theirs is shown.
 REASONS = {
-    **dict.fromkeys("arange empty eye full ones zeros".split(), "makes a constant"),
-    **dict.fromkeys("empty_like full_like ones_like zeros_like".split(), "makes a constant"),
+    **dict.fromkeys("arange empty eye ones zeros".split(), "makes a constant"),
+    **dict.fromkeys("empty_like ones_like zeros_like".split(), "makes a constant"),
+    **dict.fromkeys("full full_like".split(), "keeps the graph of a tensor"),
     **dict.fromkeys("can_cast finfo iinfo isdtype result_type".split(), "about dtypes"),
     **dict.fromkeys("default_device device devices set_default_device".split(), "about devices"),
     **dict.fromkeys("grad jvp value_and_grad vjp".split(), "takes derivatives"),
+    "broadcast_shapes": "about shapes",
     "asarray": "keeps the graph of a tensor",
     "from_dlpack": "of data from outside",
     "linspace": "of its ends, through arithmetic",

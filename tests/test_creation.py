@@ -183,6 +183,19 @@ def test_full_of_a_tensor(device):
     assert gg.full(2, x, device="cpu").device == "cpu"
 
 
+def test_what_is_no_number_or_dtype_is_refused(device):
+    for call in (
+        lambda: gg.full(2, "a"),
+        lambda: gg.full(2, None),
+        lambda: gg.asarray("a"),
+        lambda: gg.result_type(None),
+        lambda: gg.isdtype(None, "bool"),
+        lambda: gg.can_cast(None, gg.float64),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
 def test_arange_takes_integer_tensors(device):
     assert_same(gg.arange(gg.asarray(3)), np.arange(3))
     with pytest.raises(TypeError, match="only an integer tensor"):

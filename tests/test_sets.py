@@ -84,6 +84,8 @@ def test_a_number_searched_has_the_dtype_of_the_array(device):
         (lambda x: gg.diff(x, prepend=gg.ones((2, 2))), "dim"),
         (lambda x: gg.repeat(x, gg.asarray([1, 2])), "repeat"),
         (lambda x: gg.repeat(x, [1, -2, 1]), "negative"),
+        (gg.tril, "two axes"),
+        (gg.triu, "two axes"),
         (lambda x: gg.broadcast_shapes(x.shape, (2,)), "broadcast"),
     ],
 )

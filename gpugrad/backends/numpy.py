@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -39,18 +41,21 @@ def _ones_like(x: Any, dtype: Any = None) -> np.ndarray:
 
 
 def _infinite(x: Any) -> Any:
-    dtype = np.dtype(getattr(x, "dtype", type(x)))
-    return np.isinf(x) if dtype.kind in "fV" else np.False_
+    """Where `x` is infinite; None if it is so nowhere."""
+    if isinstance(x, (int, float)):
+        return True if isinstance(x, float) and math.isinf(x) else None
+    mask = np.isinf(x) if x.dtype.kind in "fV" else None
+    return mask if np.count_nonzero(mask) else None
 
 
 def _floor_divide(a: Any, b: Any) -> Any:
     """`numpy.floor_divide`, but the standard's infinities: a / b where an operand is infinite."""
-    infinite = _infinite(a) | _infinite(b)
-    if not infinite.any():
+    masks = [mask for mask in (_infinite(a), _infinite(b)) if mask is not None]
+    if not masks:
         return np.floor_divide(a, b)
     with np.errstate(invalid="ignore"):
         finite = np.floor_divide(a, b)
-    return np.where(infinite, np.true_divide(a, b), finite)
+    return np.where(functools.reduce(np.logical_or, masks), np.true_divide(a, b), finite)
 
 
 def _expm1(x: Any) -> Any:

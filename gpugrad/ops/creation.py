@@ -247,9 +247,14 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
     Args:
         fill_value: a number; or a 0-d tensor, on whose tape and device the result then is.
         dtype: where None that of the value: int64, float64, complex128 or bool for a number.
+
+    Raises:
+        TypeError: if the value is no number.
     """
     if isinstance(fill_value, Tensor):
         return _spread_over(fill_value, as_shape(shape), dtype, device)
+    if isinstance(fill_value, (str, bytes)) or fill_value is None:
+        raise TypeError(f"full: a number is needed, got {fill_value!r}")
     return _new("full", device, shape, fill_value, dtype=dtype)
 
 

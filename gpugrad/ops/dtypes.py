@@ -118,6 +118,8 @@ def _dtype_of(x: Any) -> np.dtype:
     """The dtype of a Tensor or an array, or the dtype that `x` names."""
     if type(x) is Tensor or backends.find_backend(type(x)) is not None:
         return x.dtype
+    if x is None:  # float64 for NumPy
+        raise TypeError("expected a dtype or an array, got None")
     return np.dtype(x)
 
 
@@ -150,7 +152,7 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     Raises:
         ValueError: for another word.
     """
-    return np.isdtype(np.dtype(dtype), kind)
+    return np.isdtype(_dtype_of(dtype), kind)
 
 
 class FloatInfo:

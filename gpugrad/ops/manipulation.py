@@ -63,20 +63,37 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
 
 @linear(lambda t, axes: permute_dims(t, _inverse(axes)), views=True)
 def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
-    """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`."""
+    """`x` with its axes in another order: axis i of the result is axis axes[i] of `x`; a view.
+
+    Raises:
+        ValueError: if `axes` does not name every axis once.
+    """
     return xp(x).transpose(x, axes)
 
 
 @linear(lambda t: matrix_transpose(t), views=True)
 def matrix_transpose(x: Any, /) -> Any:
-    """The last two axes swapped; needs two axes at least."""
-    if x.ndim < 2:
-        raise ValueError("needs at least two axes")
+    """The last two axes swapped; a view.
+
+    Raises:
+        ValueError: if there are less than two axes.
+    """
+    _check_matrix(x)
     return x.swapaxes(-1, -2)
 
 
+def _check_matrix(x: Any) -> None:
+    if x.ndim < 2:
+        raise ValueError("needs at least two axes")
+
+
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
-    """Axes `source` (an integer or a tuple) moved to positions `destination`."""
+    """Axes `source` (an integer or a tuple) moved to positions `destination`; a view.
+
+    Raises:
+        IndexError, ValueError: (one exception that is both) if there is no such axis.
+        ValueError: if the numbers of axes differ, or one is named twice.
+    """
     source, destination = (
         normalize_axis_tuple(axes, x.ndim, "moveaxis") for axes in (source, destination)
     )
@@ -88,13 +105,21 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Any:
 
 @linear(lambda t, shape: reshape(t, shape), views=True)
 def expand_dims(x: Any, /, axis: int | tuple[int, ...] = 0) -> Any:
-    """A new axis of length 1 at position `axis` of the result."""
+    """A new axis of length 1 at position `axis` of the result, or several; a view.
+
+    Raises:
+        IndexError, ValueError: (one exception that is both) if the result has no such axis.
+    """
     return xp(x).expand_dims(x, axis)
 
 
 @linear(lambda t, shape: reshape(t, shape), views=True)
 def squeeze(x: Any, /, axis: int | tuple[int, ...]) -> Any:
-    """`x` without the axes `axis`, each of length 1."""
+    """`x` without the axes `axis`; a view.
+
+    Raises:
+        ValueError: if one of these axes has not length 1, or is not there.
+    """
     return xp(x).squeeze(x, axis)
 
 
@@ -104,7 +129,11 @@ def _broadcast_to(x: Any, /, *, to: tuple[int, ...]) -> Any:
 
 
 def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
-    """`x` repeated along axes of length 1, and new leading axes, to `shape`; a read-only view."""
+    """`x` repeated along axes of length 1, and new leading axes, to `shape`; a read-only view.
+
+    Raises:
+        ValueError: if `x` does not broadcast to `shape`.
+    """
     return _broadcast_to(x, to=as_shape(shape))
 
 
@@ -189,7 +218,11 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Any:
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    """The slices of `x` along `axis`, as a tuple of tensors."""
+    """The slices of `x` along `axis`, as a tuple of tensors without that axis.
+
+    Raises:
+        IndexError, ValueError: (one exception that is both) if there is no such axis.
+    """
     x = moveaxis(x, axis, 0)
     return tuple(x[i] for i in range(x.shape[0]))
 
@@ -256,13 +289,23 @@ def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
 
 @linear(lambda t, k: tril(t, k=k))
 def tril(x: Any, /, *, k: int = 0) -> Any:
-    """`x` with zeros above its `k`-th diagonal, in the last two axes."""
+    """`x` with zeros above its `k`-th diagonal, in the last two axes.
+
+    Raises:
+        ValueError: if there are less than two axes.
+    """
+    _check_matrix(x)
     return xp(x).tril(x, k)
 
 
 @linear(lambda t, k: triu(t, k=k))
 def triu(x: Any, /, *, k: int = 0) -> Any:
-    """`x` with zeros below its `k`-th diagonal, in the last two axes."""
+    """`x` with zeros below its `k`-th diagonal, in the last two axes.
+
+    Raises:
+        ValueError: if there are less than two axes.
+    """
+    _check_matrix(x)
     return xp(x).triu(x, k)
 
 

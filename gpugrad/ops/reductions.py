@@ -1,8 +1,9 @@
 """Reductions and cumulative operations: array API standard 2025.12, "Statistical Functions",
 "Utility Functions", "Searching Functions", and log-sum-exp.
 
-`axis` is None (all), an integer or a tuple of integers. Where several elements attain a maximum
-they share the derivative evenly.
+`axis` is None (all axes), an integer or a tuple of integers; these axes are left out of the result,
+or kept with length 1 by `keepdims=True`. An axis that is not there is an `IndexError` and a
+`ValueError`. Where several elements attain a maximum they share the derivative evenly.
 """
 
 from __future__ import annotations
@@ -57,11 +58,16 @@ def _count(shape: tuple[int, ...], axis: Any) -> int:
 
 @linear(lambda t, shape, axis, keepdims: _broadcast_to(_spread(t, shape, axis, keepdims), to=shape))
 def sum(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The sum over `axis`; integers and booleans add up in the default integer type.
+    """The sum over `axis`; 0 of no elements.
 
     Args:
-        dtype: of the result, and of the addition.
+        axis: None for all axes, an integer, or a tuple of integers.
+        dtype: of the addition and the result. Where None that of `x`, but int64 for booleans and
+            smaller signed integers, uint64 for smaller unsigned ones.
         keepdims: keep the reduced axes with length 1.
+
+    Raises:
+        IndexError, ValueError: (one exception that is both) if there is no such axis.
     """
     return xp(x).sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
@@ -72,7 +78,11 @@ def sum(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = Fals
     )
 )
 def mean(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """The arithmetic mean over `axis`."""
+    """The arithmetic mean over `axis`; NaN of no elements. float64 of integers and booleans.
+
+    Args:
+        axis, keepdims: as in `sum`.
+    """
     return xp(x).mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -94,7 +104,14 @@ def _centred(x: Any, axis: Any) -> Any:
     ),
 )
 def var(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The variance over `axis`: the sum of squared deviations over N - correction."""
+    """The variance over `axis`: the sum of squared deviations over N - correction.
+
+    Of complex numbers it is that of the distances from the mean, and real.
+
+    Args:
+        correction: 0 for the variance of a population, 1 for the unbiased one of a sample.
+        axis, keepdims: as in `sum`.
+    """
     return xp(x).var(x, axis=_checked(axis, x), ddof=correction, keepdims=keepdims)
 
 
@@ -109,7 +126,11 @@ def _freedom(shape: tuple[int, ...], axis: Any, correction: float) -> float:
     )
 )
 def std(x: Any, /, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The standard deviation over `axis`, the square root of `var`; derivative 0 where it is 0."""
+    """The standard deviation over `axis`, the square root of `var`; derivative 0 where it is 0.
+
+    Args:
+        axis, correction, keepdims: as in `var`.
+    """
     return xp(x).std(x, axis=_checked(axis, x), ddof=correction, keepdims=keepdims)
 
 
@@ -126,19 +147,41 @@ def _winners(x: Any, out: Any, shape: tuple[int, ...], axis: Any, keepdims: bool
 
 @reduction(_winners)
 def max(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """The largest element over `axis`; NaN if there is one."""
+    """The largest element over `axis`, in the dtype of `x`; NaN if there is one.
+
+    Elements that attain it share the derivative evenly.
+
+    Args:
+        axis, keepdims: as in `sum`.
+
+    Raises:
+        ValueError: of no elements.
+    """
     return xp(x).max(x, axis=axis, keepdims=keepdims)
 
 
 @reduction(_winners)
 def min(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """The smallest element over `axis`; NaN if there is one."""
+    """The smallest element over `axis`, in the dtype of `x`; NaN if there is one.
+
+    Elements that attain it share the derivative evenly.
+
+    Args:
+        axis, keepdims: as in `sum`.
+
+    Raises:
+        ValueError: of no elements.
+    """
     return xp(x).min(x, axis=axis, keepdims=keepdims)
 
 
 @reduction(lambda x, axis: _product_of_others(x, axis))
 def prod(x: Any, /, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The product over `axis`; the derivative is right also where factors are zero."""
+    """The product over `axis`; 1 of no elements. Its derivative is right where factors are zero.
+
+    Args:
+        axis, dtype, keepdims: as in `sum`.
+    """
     return xp(x).prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
 
@@ -163,7 +206,12 @@ def _logsumexp(x: Any, /, *, axis: Any, keepdims: bool) -> Any:
 
 
 def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are."""
+    """log(sum(e**x)) over `axis`, without overflow; -inf where all elements are, and of none.
+
+    Args:
+        x: real; float64 is the result for integers.
+        axis, keepdims: as in `sum`.
+    """
     check_arrays("logsumexp", x)
     if isinstance(axis, int):
         return _logsumexp(x, axis=axis, keepdims=keepdims)
@@ -179,31 +227,59 @@ def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
 
 @constant
 def all(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """Whether all elements over `axis` are non-zero."""
+    """Whether all elements over `axis` are non-zero (NaN is); true of none. Booleans.
+
+    Args:
+        axis, keepdims: as in `sum`.
+    """
     return xp(x).all(x, axis=axis, keepdims=keepdims)
 
 
 @constant
 def any(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """Whether an element over `axis` is non-zero."""
+    """Whether an element over `axis` is non-zero (NaN is); false of none. Booleans.
+
+    Args:
+        axis, keepdims: as in `sum`.
+    """
     return xp(x).any(x, axis=axis, keepdims=keepdims)
 
 
 @constant
 def argmax(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """The index of the first largest element along `axis` (None: of the flat array)."""
+    """The index of the first largest element along `axis`: int64; NaN is the largest.
+
+    Args:
+        axis: an integer; None for the index in the flat array.
+        keepdims: keep the reduced axes with length 1.
+
+    Raises:
+        ValueError: of no elements.
+    """
     return xp(x).argmax(x, axis=axis, keepdims=keepdims)
 
 
 @constant
 def argmin(x: Any, /, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """The index of the first smallest element along `axis` (None: of the flat array)."""
+    """The index of the first smallest element along `axis`: int64; NaN is the smallest.
+
+    Args:
+        axis: an integer; None for the index in the flat array.
+        keepdims: keep the reduced axes with length 1.
+
+    Raises:
+        ValueError: of no elements.
+    """
     return xp(x).argmin(x, axis=axis, keepdims=keepdims)
 
 
 @constant
 def count_nonzero(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """How many elements over `axis` are not zero."""
+    """How many elements over `axis` are not zero: int64.
+
+    Args:
+        axis, keepdims: as in `sum`.
+    """
     return xp(x).count_nonzero(x, axis=axis, keepdims=keepdims)
 
 
@@ -242,7 +318,11 @@ def cumulative_sum(
     """The running sum along `axis`, which may be left out for one axis only.
 
     Args:
+        dtype: as in `sum`.
         include_initial: put a 0 in front; the axis then is one longer.
+
+    Raises:
+        ValueError: if there is no such axis, or none is given for several.
     """
     axis = _only_axis(x, axis)
     out = xp(x).cumsum(x, axis=axis, dtype=dtype)
@@ -295,8 +375,14 @@ def cumulative_prod(
 ) -> Any:
     """The running product along `axis`, which may be left out for one axis only.
 
+    Its derivative is right where factors are zero.
+
     Args:
+        dtype: as in `sum`.
         include_initial: put a 1 in front; the axis then is one longer.
+
+    Raises:
+        ValueError: if there is no such axis, or none is given for several.
     """
     axis = _only_axis(x, axis)
     out = xp(x).cumprod(x, axis=axis, dtype=dtype)

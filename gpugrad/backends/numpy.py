@@ -44,7 +44,9 @@ def _infinite(x: Any) -> Any:
     """Where `x` is infinite; None if it is so nowhere."""
     if isinstance(x, (int, float)):
         return True if isinstance(x, float) and math.isinf(x) else None
-    mask = np.isinf(x) if x.dtype.kind in "fV" else None
+    if x.dtype.kind not in "fV":
+        return None
+    mask = np.isinf(x)
     return mask if np.count_nonzero(mask) else None
 
 

@@ -40,6 +40,10 @@ def _ones_like(x: Any, dtype: Any = None) -> np.ndarray:
     return np.array(1, dtype or x.dtype) if x.ndim == 0 else np.ones_like(x, dtype)
 
 
+def _count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> np.ndarray:
+    return np.asarray(np.count_nonzero(x, axis, keepdims=keepdims))  # NumPy 2.0 may give an int
+
+
 def _infinite(x: Any) -> Any:
     """Where `x` is infinite; None if it is so nowhere."""
     if isinstance(x, (int, float)):
@@ -129,6 +133,7 @@ class NumpyBackend(Backend):
             np,
             add_at=np.add.at,
             broadcast_to=_broadcast_to,
+            count_nonzero=_count_nonzero,
             expm1=_expm1,
             floor_divide=_floor_divide,
             max=_reducer(np.maximum),

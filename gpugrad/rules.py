@@ -361,7 +361,7 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
             f"{name}: operands on different devices ({described}); "
             "move one with .to(device) or gpugrad.asarray(..., device=...)"
         )
-    for candidate in (ValueError, IndexError, TypeError):
+    for candidate in (np.linalg.LinAlgError, ValueError, IndexError, TypeError):
         if isinstance(error, candidate):
             return candidate(f"{name}: {error} (operands: {described})")
     return error

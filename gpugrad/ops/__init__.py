@@ -12,7 +12,17 @@ import numpy as np
 
 from .. import backends
 from ..tensor import Tensor
-from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions, writing
+from . import (
+    creation,
+    decompositions,
+    dtypes,
+    elementwise,
+    indexing,
+    linalg,
+    manipulation,
+    reductions,
+    writing,
+)
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -106,6 +116,7 @@ for _name, _method in _PROPERTIES.items():
 __all__ = [
     "activations",
     "creation",
+    "decompositions",
     "dtypes",
     "elementwise",
     "indexing",

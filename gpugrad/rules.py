@@ -361,7 +361,8 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
             f"{name}: operands on different devices ({described}); "
             "move one with .to(device) or gpugrad.asarray(..., device=...)"
         )
-    for candidate in (np.exceptions.AxisError, ValueError, IndexError, TypeError):
+    kinds = (np.exceptions.AxisError, np.linalg.LinAlgError, ValueError, IndexError, TypeError)
+    for candidate in kinds:
         if isinstance(error, candidate):
             return candidate(f"{name}: {error} (operands: {described})")
     return error

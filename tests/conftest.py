@@ -1,13 +1,17 @@
 """The suite runs on NumPy, and on CuPy where there is a usable CUDA device.
 
 The setting GPUGRAD_CUPY_EMU names a folder with `cupy_emu.py`, which emulates a CUDA device for the
-stock CuPy wheel; it must be imported before anything else meets CuPy.
+stock CuPy wheel; it must be imported before anything else meets CuPy. Where PyTorch is installed,
+gradients are compared with its own.
 """
 
+import importlib.util
 import os
 import sys
 
 import pytest
+
+collect_ignore = [] if importlib.util.find_spec("torch") else ["test_against_torch.py"]
 
 EMULATOR = os.environ.get("GPUGRAD_CUPY_EMU")
 if EMULATOR:
@@ -41,7 +45,8 @@ def pytest_collection_modifyitems(config, items):
 
     def can_run(item):
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        if EMULATOR and getattr(params.get("row"), "needs", ""):  # no cuSOLVER, no cuFFT there
+        needs = params.get("needs") or getattr(params.get("row"), "needs", "")
+        if EMULATOR and needs:  # no cuSOLVER, no cuFFT there
             return "cuda" not in (params.get("device"), *item.fixturenames)
         return count >= (2 if item.get_closest_marker("devices") else "cuda" in item.fixturenames)
 

@@ -32,7 +32,7 @@ def outside(x: Any) -> Any:
     if isinstance(x, np.ndarray | np.generic):
         return HiddenArray(np.asarray(x))
     if isinstance(x, tuple | list):
-        return type(x)(map(outside, x))
+        return getattr(type(x), "_make", type(x))(map(outside, x))
     return x
 
 
@@ -87,8 +87,13 @@ for _name in "eq ne lt le gt ge neg pos abs invert getitem".split():
 
 
 class _Library:
+    def __init__(self, module: Any = np) -> None:
+        self._module = module
+
     def __getattr__(self, name: str) -> Any:
-        home = twins if name in twins.__all__ else np
+        if name == "linalg":
+            return _Library(np.linalg)
+        home = twins if name in twins.__all__ else self._module
         return hidden(np.add.at if name == "add_at" else getattr(home, name))
 
 

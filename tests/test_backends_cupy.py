@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import assert_same
 
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.backends import DeviceError, cupy
 from gpugrad.tape import owner_of
+from gpugrad.testing import check_grads
+from gpugrad.testing.table import ROWS
 
 
 class CudaError(Exception):
@@ -294,6 +297,39 @@ def test_numpy_arrays_do_not_mix(gpu, put, case):
     with pytest.raises(TypeError):
         MIXED[case](gpu.xp, x, y, np.array([0, 1]))
     np.testing.assert_array_equal(get(x), y)
+
+
+# ---- decompositions, where there is no cuSOLVER
+
+
+@pytest.fixture
+def solved_on_the_host(gpu, put, monkeypatch):
+    """`cupy.linalg` with NumPy in the place of cuSOLVER, and with CuPy's narrower arguments."""
+    home = gpu._cupy.linalg
+
+    def on_host(name):
+        def call(*args, **options):
+            assert all(isinstance(x, gpu.array_type) for x in args)
+            assert {x.shape[:-1] for x in args} == {args[0].shape[:-1]}
+            out = getattr(np.linalg, name)(*map(get, args), **options)
+            return tuple(map(put, out)) if isinstance(out, tuple) else put(out)
+
+        return call
+
+    for name in "cholesky det eig eigh eigvals eigvalsh inv qr slogdet solve svd".split():
+        monkeypatch.setattr(home, name, on_host(name))
+    monkeypatch.setattr(gpu.xp, "linalg", backends.Namespace(home, **cupy._linalg(gpu._cupy)))
+
+
+@pytest.mark.parametrize("case", [row for row in ROWS if row.needs == "cuSOLVER"], ids=str)
+def test_what_stands_around_a_decomposition(case, put, solved_on_the_host):
+    """The arrays that CuPy computes before and after it, and those of the derivatives."""
+    row = case
+    args = row.draw(row.dtypes[-1])
+    assert_same(row.function(*map(put, args)), row.reference(*args), 1024)
+    if row.order:
+        f, xs = row.of_differentiable([put(x) for x in row.draw("complex128")])
+        check_grads(f, xs, order=1)
 
 
 # ---- two devices

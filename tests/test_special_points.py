@@ -14,6 +14,8 @@ import gpugrad as gg
 
 inf, nan = math.inf, math.nan
 MASK = np.array([True, False])
+EYE = [[1, 0], [0, 1]]
+norm = gg.linalg.vector_norm
 
 
 def rising():
@@ -107,6 +109,28 @@ POINTS = [
     ("repeat by an array", lambda x: gg.repeat(x, array([1, 0, 2])), [[1, 2, 3]], [[1, 0, 2]]),
     ("linspace", lambda a, b: gg.linspace(a, b, 3), [0, 1], [1.5, 1.5]),
     ("by way of integers", lambda x: x.astype("int64").astype("float64"), [1.5], [0]),
+    # ---- norms and products
+    ("vector_norm at 0", norm, [[0, 0]], [[0, 0]]),
+    ("vector_norm at 0+0j", norm, [0j], [0]),
+    ("vector_norm at 0, ord=1", lambda x: norm(x, ord=1), [[0, 0]], [[0, 0]]),
+    ("vector_norm at 0, ord=3", lambda x: norm(x, ord=3), [[0, 0]], [[0, 0]]),
+    ("vector_norm at 0, ord=inf", lambda x: norm(x, ord=inf), [[0, 0]], [[0, 0]]),
+    ("vector_norm, tie of ord=inf", lambda x: norm(x, ord=inf), [[1, -1]], [[0.5, -0.5]]),
+    ("vector_norm, tie of ord=-inf", lambda x: norm(x, ord=-inf), [[1, -1]], [[0.5, -0.5]]),
+    ("vector_norm, ord=0", lambda x: norm(x, ord=0), [[0, 2]], [[0, 0]]),
+    ("vector_norm, ord=3, a zero", lambda x: norm(x, ord=3), [[0, 1]], [[0, 1]]),
+    ("vector_norm, ord=0.5, a zero", lambda x: norm(x, ord=0.5), [[0, 1]], [[inf, 1]]),
+    ("vector_norm, ord=-1, a zero", lambda x: norm(x, ord=-1), [[0, 1]], [[0, 0]]),
+    ("vector_norm, large", lambda x: norm(x, ord=4), [[2.0**200, 0]], [[1, 0]]),
+    ("matrix_norm at 0", gg.linalg.matrix_norm, [[[0, 0], [0, 0]]], [[[0, 0], [0, 0]]]),
+    (
+        "matrix_norm, tie of ord=1",
+        lambda x: gg.linalg.matrix_norm(x, ord=1),
+        [EYE],
+        [[[0.5, 0], [0, 0.5]]],
+    ),
+    ("matrix_power(x, 0)", lambda x: gg.linalg.matrix_power(x, 0), [EYE], [[[0, 0], [0, 0]]]),
+    ("cross", gg.linalg.cross, [[1, 2, 3], [3, 4, 5]], [[-1, 2, -1], [1, -2, 1]]),
     # ---- complex numbers: steepest ascent
     ("Re z", gg.real, [1 + 2j], [1]),
     ("Re conj z", lambda z: gg.real(gg.conj(z)), [1 + 2j], [1]),
@@ -132,10 +156,114 @@ POINTS = [
     ("cross_entropy", lambda x: gg.cross_entropy(x, array([1])), [[[1e4, 0]]], [[[1, -1]]]),
 ]
 
+linalg = gg.linalg
+ZEROS = [[0, 0], [0, 0]]
+SMALL = [[2, 0.5], [0.5, 1]]
+LOWEST = [[0.5 - 8**-0.5, -(8**-0.5)], [-(8**-0.5), 0.5 + 8**-0.5]]
+CORNER = 0.875**-0.5 / 2  # of the Cholesky factor
+BESIDE = 8**-0.5 - CORNER / 4
+FACTOR = [[8**-0.5 * (1 - 0.25) + CORNER / 16, BESIDE], [BESIDE, CORNER]]
+TALL = [[1, 2], [3, 4], [5, 7]]
+# from PyTorch 2.13
+TALL_R = [
+    [-1.057707255758, 1.117714148996],
+    [0.916005255072, 0.190864786820],
+    [0.845154254729, 0.845154254729],
+]
+WIDE_R = [
+    [2.023857702508, 1.264911064067, -0.632455532034],
+    [0.379473319220, 0.632455532034, 1.264911064067],
+]
+ABS_OF_V = [[0.055299331019, 0.064072155377], [0.031017671108, -0.055299331019]]
+
+
+def weighted(values):
+    return values * array([1.0, 2.0])
+
+
+def projector(v):
+    return v @ v.mT
+
+
+def polar(x):
+    u, _, vh = linalg.svd(x)
+    return u @ vh
+
+
+# the same for what needs a decomposition, on a GPU one of cuSOLVER's
+DECOMPOSED = [
+    ("det, singular", linalg.det, [[[1, 2], [2, 4]]], [[[4, -2], [-2, 1]]]),
+    ("det of zeros", linalg.det, [np.zeros((3, 3))], [np.zeros((3, 3))]),
+    ("det of a zero", linalg.det, [[[0]]], [[[1]]]),
+    ("det of nothing", linalg.det, [np.zeros((0, 0))], [np.zeros((0, 0))]),
+    ("det, rank n - 1", linalg.det, [np.diag([1.0, 1, 0])], [np.diag([0, 0, 1])]),
+    ("det, rank n - 2", linalg.det, [np.diag([1.0, 0, 0])], [np.zeros((3, 3))]),
+    (
+        "det, stack of ranks",
+        linalg.det,
+        [[[[1, 2], [3, 5]], [[1, 2], [2, 4]], ZEROS]],
+        [[[[5, -3], [-2, 1]], [[4, -2], [-2, 1]], ZEROS]],
+    ),
+    (
+        "slogdet, singular",
+        lambda x: linalg.slogdet(x).logabsdet,
+        [[[1, 2], [2, 4]]],
+        [[[inf, -inf], [-inf, inf]]],
+    ),
+    (
+        "slogdet, a singular one in a stack",
+        lambda x: linalg.slogdet(x).logabsdet,
+        [[[[1, 2], [2, 4]], [[2, 0], [0, 4]]]],
+        [[[[inf, -inf], [-inf, inf]], [[0.5, 0], [0, 0.25]]]],
+    ),
+    ("eigvalsh of eye", lambda x: weighted(linalg.eigvalsh(x)), [EYE], [[[1, 0], [0, 2]]]),
+    ("eigvalsh, layout", lambda x: linalg.eigvalsh(x)[0], [SMALL], [LOWEST]),
+    ("eigh of eye, projector", lambda x: projector(linalg.eigh(x)[1]), [EYE], [ZEROS]),
+    ("svdvals of eye", lambda x: weighted(linalg.svdvals(x)), [EYE], [[[1, 0], [0, 2]]]),
+    ("svdvals, rank 1", linalg.svdvals, [[[1, 0], [0, 0]]], [EYE]),
+    ("svd of eye, polar", lambda x: polar(x)[0, 1], [EYE], [[[0, 0.5], [-0.5, 0]]]),
+    ("svd of zeros", lambda x: projector(linalg.svd(x).U), [ZEROS], [ZEROS]),
+    ("matrix_norm nuc of eye", lambda x: linalg.matrix_norm(x, ord="nuc"), [EYE], [EYE]),
+    ("matrix_norm nuc at 0", lambda x: linalg.matrix_norm(x, ord="nuc"), [ZEROS], [EYE]),
+    (
+        "matrix_norm 2, tie",
+        lambda x: linalg.matrix_norm(x, ord=2),
+        [EYE],
+        [[[0.5, 0], [0, 0.5]]],
+    ),
+    ("cholesky, layout", linalg.cholesky, [SMALL], [FACTOR]),
+    ("qr, wide 1x2: R", lambda x: linalg.qr(x).R, [[[2, 3]]], [[[1, 1]]]),
+    ("qr, tall 3x2: R", lambda x: gg.abs(linalg.qr(x).R), [TALL], [TALL_R]),
+    ("qr, wide 2x3: R", lambda x: gg.abs(linalg.qr(x).R), [[[1, 2, 1], [3, 1, 7]]], [WIDE_R]),
+    ("pinv, rank-deficient", linalg.pinv, [[[1, 0], [0, 0]]], [[[-1, 1], [1, 0]]]),
+    ("pinv of zeros", linalg.pinv, [ZEROS], [ZEROS]),
+    (
+        "matrix_power(x, -1)",
+        lambda x: linalg.matrix_power(x, -1),
+        [[[2, 0], [0, 2]]],
+        [[[-0.25, -0.25], [-0.25, -0.25]]],
+    ),
+    ("eigvals", lambda x: gg.real(linalg.eigvals(x)), [[[1, 2], [3, 4]]], [EYE]),
+    ("eig, abs of vectors", lambda x: gg.abs(linalg.eig(x)[1]), [[[1, 2], [3, 5]]], [ABS_OF_V]),
+    ("eig of a defective one", lambda x: gg.real(linalg.eig(x)[0]), [[[1, 1], [0, 1]]], [EYE]),
+]
+
 
 @pytest.mark.parametrize(("case", "f", "args", "expected"), POINTS, ids=[row[0] for row in POINTS])
 def test_gradient_at_special_point(case, f, args, expected, device):
     """A finite derivative comes without a floating-point warning, unless the value has one."""
+    check_gradient(f, args, expected, 1e-14)
+
+
+@pytest.mark.parametrize("needs", ["cuSOLVER"])
+@pytest.mark.parametrize(
+    ("case", "f", "args", "expected"), DECOMPOSED, ids=[row[0] for row in DECOMPOSED]
+)
+def test_gradient_at_special_point_of_decomposition(case, f, args, expected, needs, device):
+    check_gradient(f, args, expected, 1e-9)
+
+
+def check_gradient(f, args, expected, rtol):
     args = [array(x, "complex128" if isinstance(x, complex) else "float64") for x in args]
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")
@@ -146,7 +274,7 @@ def test_gradient_at_special_point(case, f, args, expected, device):
             warnings.simplefilter("ignore", RuntimeWarning)
         got = gg.grad(lambda *xs: gg.sum(f(*xs)), argnums=range(len(args)))(*args)
     for x, wanted in zip(got, expected, strict=True):
-        np.testing.assert_allclose(host(x), wanted, rtol=1e-14, atol=0)
+        np.testing.assert_allclose(host(x), wanted, rtol=rtol, atol=rtol if rtol > 1e-14 else 0)
 
 
 @pytest.mark.parametrize("name", "sigmoid softplus log_sigmoid silu gelu relu tanh".split())

@@ -170,9 +170,8 @@ class CupyBackend(Backend):
         self.array_type = cupy.ndarray
         self.array_types = (cupy.ndarray,)
         functions = {**_replacements(cupy), **_kernels(cupy)}
-        self.xp = (
-            Namespace(cupy, **functions) if count == 1 else _PlacedNamespace(cupy, **functions)
-        )
+        namespace = Namespace if count == 1 else functools.partial(_PlacedNamespace, cupy)
+        self.xp = namespace(cupy, linalg=namespace(cupy.linalg, **_linalg(cupy)), **functions)
 
     def devices(self) -> list[Device]:
         return list(self._devices)
@@ -227,9 +226,10 @@ class CupyBackend(Backend):
 class _PlacedNamespace(Namespace):
     """Runs every function on the device of its arrays: CuPy puts results on the current one."""
 
-    def __init__(self, cupy: Any, **functions: Any) -> None:
+    def __init__(self, cupy: Any, module: Any, **overrides: Any) -> None:
         self._place = functools.partial(_placed, cupy)
-        super().__init__(cupy, **{name: self._place(f) for name, f in functions.items()})
+        placed = {name: self._place(f) if callable(f) else f for name, f in overrides.items()}
+        super().__init__(module, **placed)
 
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
@@ -456,6 +456,25 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "vecdot": vecdot,
         "where": where,
     }
+
+
+def _linalg(cupy: Any) -> dict[str, Callable[..., Any]]:
+    """As `_replacements`, for `cupy.linalg`.
+
+    Its functions do not look whether cuSOLVER found a solution, unless told by `cupyx.errstate`: to
+    look is to wait for the device.
+    """
+
+    def solve(a: Any, b: Any) -> Any:
+        """With stacks that broadcast."""
+        stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (cupy.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (a, b))
+        if b.size == 0:
+            inexact = [x.dtype if x.dtype.kind in "fc" else np.float64 for x in (a, b)]
+            return cupy.empty(b.shape, np.result_type(*inexact))
+        return cupy.linalg.solve(a, b)
+
+    return {"solve": solve}
 
 
 def _widened(x: Any) -> Any:

@@ -14,6 +14,7 @@ from .. import backends
 from ..tensor import Tensor
 from . import (
     creation,
+    decompositions,
     dtypes,
     elementwise,
     indexing,
@@ -119,6 +120,7 @@ for _name, _method in _PROPERTIES.items():
 __all__ = [
     "activations",
     "creation",
+    "decompositions",
     "dtypes",
     "elementwise",
     "indexing",

@@ -148,9 +148,19 @@ def case(
     return Row(name, label, ours, wanted, args, dtypes, order, rtol=rtol, needs=needs)
 
 
-def written(name: str, label: str, f: Callable[..., Any], *args: Any, dtypes: str = "fdFD") -> Row:
+def written(
+    name: str,
+    label: str,
+    f: Callable[..., Any],
+    *args: Any,
+    dtypes: str = "fdFD",
+    order: int = 2,
+    rtol: float = 32,
+    needs: str = "",
+) -> Row:
     """A row of an expression `f(library, *arrays)` that gpugrad and NumPy share."""
-    return Row(name, label, functools.partial(f, gg), functools.partial(f, np), args, dtypes, 2)
+    ours, wanted = functools.partial(f, gg), functools.partial(f, np)
+    return Row(name, label, ours, wanted, args, dtypes, order, rtol=rtol, needs=needs)
 
 
 def _find(library: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ new operation needs one row in the file of its chapter.
 from ..rows import Row
 from . import (
     activations,
+    decompositions,
     elementwise,
     indexing,
     linalg,
@@ -22,6 +23,7 @@ ROWS: list[Row] = [
     *activations.ROWS,
     *reductions.ROWS,
     *linalg.ROWS,
+    *decompositions.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
     *sorting.ROWS,

@@ -230,3 +230,18 @@ def test_from_dlpack_of_an_unknown_device():
 def test_meshgrid_of_what_is_no_vector(device):
     with pytest.raises(ValueError, match=r"meshgrid.*\(1, 1\)"):
         gg.meshgrid(gg.asarray([[1.0]]))
+
+
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_frequencies(n, device):
+    for name in ("fftfreq", "rfftfreq"):
+        f, reference = getattr(gg.fft, name), getattr(np.fft, name)
+        assert_same(f(n), reference(n))
+        out = f(n, d=0.1, dtype=np.float32)
+        assert_same(out, reference(n, 0.1).astype(np.float32))
+        assert out.device == device
+        assert f(n, device="cpu").device == "cpu"
+        with pytest.raises(ValueError, match=f"^{name}.*0"):
+            f(0)
+        with pytest.raises(TypeError, match=f"^{name}.*complex64"):
+            f(n, dtype=np.complex64)

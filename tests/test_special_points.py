@@ -121,11 +121,47 @@ POINTS = [
     ("cross_entropy", lambda x: gg.cross_entropy(x, array([1])), [[[1e4, 0]]], [[[1, -1]]]),
 ]
 
+ROOT_7 = math.sqrt(7)
 
-@pytest.mark.parametrize(("case", "f", "args", "expected"), POINTS, ids=[row[0] for row in POINTS])
+TRANSFORMS = [
+    (
+        "abs(fft), real",
+        lambda x: gg.abs(gg.fft.fft(x)),
+        [[1, 2, 4]],
+        [[1 - 4 / ROOT_7, 1 - 1 / ROOT_7, 1 + 5 / ROOT_7]],
+    ),
+    (
+        "abs(ihfft)",
+        lambda x: gg.abs(gg.fft.ihfft(x)) * 3,
+        [[1, 2, 4]],
+        [[1 - 2 / ROOT_7, 1 - 0.5 / ROOT_7, 1 + 2.5 / ROOT_7]],
+    ),
+    ("abs(irfft), odd", lambda x: gg.abs(gg.fft.irfft(x, n=3)), [[2, 1j]], [[1, 0]]),
+    (
+        "irfft, even",
+        lambda x: gg.fft.irfft(x, n=4) * array([0.0, 1.0, 2.0, 3.0]),
+        [[1, 2, 3]],
+        [[1.5, -1, -0.5]],
+    ),
+    (
+        "irfft, imaginary parts that do not count",
+        lambda x: gg.fft.irfft(x, n=4) * array([0.0, 1.0, 2.0, 3.0]),
+        [[1j, 2j, 3j]],
+        [[1.5, -1 + 1j, -0.5]],
+    ),
+    ("hfft", gg.fft.hfft, [[1, 2j, 3]], [[4, 0, 0]]),
+]
+
+EACH_POINT = [pytest.param(*point, id=point[0]) for point in POINTS]
+EACH_POINT += [
+    pytest.param(*point, id=point[0], marks=pytest.mark.needs("cuFFT")) for point in TRANSFORMS
+]
+
+
+@pytest.mark.parametrize(("case", "f", "args", "expected"), EACH_POINT)
 def test_gradient_at_special_point(case, f, args, expected, device):
     """A finite derivative comes without a floating-point warning, unless the value has one."""
-    args = [array(x, "complex128" if isinstance(x, complex) else "float64") for x in args]
+    args = [array(x, "complex128" if np.iscomplexobj(x) else "float64") for x in args]
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")
         f(*map(gg.asarray, args))
@@ -135,7 +171,7 @@ def test_gradient_at_special_point(case, f, args, expected, device):
             warnings.simplefilter("ignore", RuntimeWarning)
         got = gg.grad(lambda *xs: gg.sum(f(*xs)), argnums=range(len(args)))(*args)
     for x, wanted in zip(got, expected, strict=True):
-        np.testing.assert_allclose(host(x), wanted, rtol=1e-14, atol=0)
+        np.testing.assert_allclose(host(x), wanted, rtol=1e-14, atol=1e-15 if finite else 0)
 
 
 @pytest.mark.parametrize("name", "sigmoid softplus log_sigmoid silu gelu relu tanh".split())

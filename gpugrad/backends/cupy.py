@@ -366,11 +366,15 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "cumprod": cumulative(through_float32(cupy.cumprod), cupy.multiply),
         "cumsum": cumulative(through_float32(cupy.cumsum), cupy.add),
         "einsum": on_device(einsum),
+        "fftn": cupy.fft.fftn,
+        "ifftn": cupy.fft.ifftn,
+        "irfftn": _inverse_of_real(cupy.fft),
         "logical_and": truth(cupy.logical_and),
         "logical_not": truth(cupy.logical_not),
         "logical_or": truth(cupy.logical_or),
         "logical_xor": truth(cupy.logical_xor),
         "matmul": matmul,
+        "rfftn": cupy.fft.rfftn,
         "round": through_float32(cupy.round),
         "std": through_float32(cupy.std),
         "take": on_device(cupy.take),
@@ -380,6 +384,17 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "vecdot": vecdot,
         "where": where,
     }
+
+
+def _inverse_of_real(fft: Any) -> Callable[..., Any]:
+    """irfftn by one axis of real results: plans for several rely on a symmetry of the input."""
+
+    def irfftn(x: Any, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -> Any:
+        if len(axes) > 1:
+            x = fft.ifftn(x, s[:-1], axes[:-1], norm)
+        return fft.irfft(x, s[-1], axes[-1], norm)
+
+    return irfftn
 
 
 def _widened(x: Any) -> Any:

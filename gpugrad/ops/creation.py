@@ -5,6 +5,7 @@ New data go to the default device; an array given to `asarray` stays where it is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,38 @@ def eye(
 ) -> Tensor:
     """Ones on the `k`-th diagonal, zeros elsewhere; float64 by default."""
     return _new("eye", device, n_rows, n_cols, k=k, dtype=dtype or np.float64)
+
+
+def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    """The frequencies of `fft`'s coefficients, with steps of `d`: 0, 1, ... -2, -1 over n d.
+
+    Raises:
+        ValueError: for n < 1; TypeError: for a dtype that is not real floating-point.
+    """
+    return _frequencies(
+        "fftfreq", n, [*range((n + 1) // 2), *range(-(n // 2), 0)], d, dtype, device
+    )
+
+
+def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    """The frequencies of `rfft`'s coefficients, with steps of `d`: 0, 1, ... n//2 over n d.
+
+    Raises:
+        ValueError: for n < 1; TypeError: for a dtype that is not real floating-point.
+    """
+    return _frequencies("rfftfreq", n, range(n // 2 + 1), d, dtype, device)
+
+
+def _frequencies(
+    name: str, n: int, steps: Sequence[int], d: float, dtype: Any, device: Any
+) -> Tensor:
+    if n < 1:
+        raise ValueError(f"{name}: n must be positive, not {n}")
+    dtype = np.dtype(dtype or np.float64)
+    if not is_inexact(dtype) or dtype.kind == "c":
+        raise TypeError(f"{name}: frequencies are real floating-point numbers, not {dtype}")
+    where = backends.default_device() if device is None else device
+    return asarray(np.asarray(steps) * (1 / (n * d)), dtype=dtype, device=where)
 
 
 @constant

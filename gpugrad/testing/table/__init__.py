@@ -5,13 +5,14 @@ new operation needs one row in the file of its chapter.
 """
 
 from ..rows import Row
-from . import activations, elementwise, indexing, linalg, manipulation, reductions
+from . import activations, elementwise, fft, indexing, linalg, manipulation, reductions
 
 ROWS: list[Row] = [
     *elementwise.ROWS,
     *activations.ROWS,
     *reductions.ROWS,
     *linalg.ROWS,
+    *fft.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
 ]

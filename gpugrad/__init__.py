@@ -17,6 +17,8 @@ from .ops.indexing import *
 from .ops.linalg import *
 from .ops.manipulation import *
 from .ops.reductions import *
+from .ops.signal import *
+from .ops.statistics import *
 from .tape import enable_grad, no_grad
 from .tensor import Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
@@ -64,3 +66,5 @@ __all__ += ops.indexing.__all__
 __all__ += ops.linalg.__all__
 __all__ += ops.manipulation.__all__
 __all__ += ops.reductions.__all__
+__all__ += ops.signal.__all__
+__all__ += ops.statistics.__all__

@@ -12,7 +12,19 @@ import numpy as np
 
 from .. import backends
 from ..tensor import Tensor
-from . import creation, dtypes, elementwise, indexing, linalg, manipulation, reductions, writing
+from . import (
+    creation,
+    dtypes,
+    elementwise,
+    fft,
+    indexing,
+    linalg,
+    manipulation,
+    reductions,
+    signal,
+    statistics,
+    writing,
+)
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -108,9 +120,12 @@ __all__ = [
     "creation",
     "dtypes",
     "elementwise",
+    "fft",
     "indexing",
     "linalg",
     "manipulation",
     "reductions",
+    "signal",
+    "statistics",
     "writing",
 ]

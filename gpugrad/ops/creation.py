@@ -25,7 +25,9 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "geomspace",
     "linspace",
+    "logspace",
     "ones",
     "ones_like",
     "zeros",
@@ -209,6 +211,49 @@ def linspace(
         weights = linspace(0, 1, num, dtype=dtype, device=where, endpoint=endpoint)
         return astype(start * (1 - weights) + stop * weights, dtype, copy=False)
     return _new("linspace", device, start, stop, num, dtype=dtype, endpoint=endpoint)
+
+
+def logspace(
+    start: Any,
+    stop: Any,
+    /,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
+    """base ** linspace(start, stop, num): differentiable in these where they are 0-d tensors."""
+    dtype = np.dtype(dtype or result_type(start, stop, base, 1.0))
+    exponents = linspace(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
+    return astype(base**exponents, dtype, copy=False)
+
+
+def geomspace(
+    start: Any,
+    stop: Any,
+    /,
+    num: int = 50,
+    endpoint: bool = True,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
+    """`num` numbers from `start` to `stop`, each the same multiple of the one before.
+
+    Differentiable in these where they are 0-d tensors. Ends of different sign need a complex dtype.
+
+    Raises:
+        ValueError: if an end is the number 0.
+    """
+    if any(not isinstance(x, Tensor) and x == 0 for x in (start, stop)):
+        raise ValueError(f"geomspace: no multiple leads to or from 0, got {start} and {stop}")
+    dtype = np.dtype(dtype or result_type(start, stop, 1.0))
+    ends = [x for x in (start, stop) if isinstance(x, Tensor)]
+    where = ends[0].device if ends and device is None else device
+    powers = linspace(0, 1, num, dtype=dtype, device=where, endpoint=endpoint)
+    return astype(start * (stop / start) ** powers, dtype, copy=False)
 
 
 def eye(

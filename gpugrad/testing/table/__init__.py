@@ -5,7 +5,17 @@ new operation needs one row in the file of its chapter.
 """
 
 from ..rows import Row
-from . import activations, elementwise, fft, indexing, linalg, manipulation, reductions
+from . import (
+    activations,
+    elementwise,
+    fft,
+    indexing,
+    linalg,
+    manipulation,
+    reductions,
+    signal,
+    statistics,
+)
 
 ROWS: list[Row] = [
     *elementwise.ROWS,
@@ -13,6 +23,8 @@ ROWS: list[Row] = [
     *reductions.ROWS,
     *linalg.ROWS,
     *fft.ROWS,
+    *signal.ROWS,
+    *statistics.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
 ]

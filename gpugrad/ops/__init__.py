@@ -13,6 +13,7 @@ import numpy as np
 from .. import backends
 from ..tensor import Tensor
 from . import (
+    convolution,
     creation,
     dtypes,
     elementwise,
@@ -117,6 +118,7 @@ for _name, _method in _PROPERTIES.items():
 
 __all__ = [
     "activations",
+    "convolution",
     "creation",
     "dtypes",
     "elementwise",

@@ -7,6 +7,7 @@ new operation needs one row in the file of its chapter.
 from ..rows import Row
 from . import (
     activations,
+    convolution,
     elementwise,
     fft,
     indexing,
@@ -24,6 +25,7 @@ ROWS: list[Row] = [
     *linalg.ROWS,
     *fft.ROWS,
     *signal.ROWS,
+    *convolution.ROWS,
     *statistics.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,

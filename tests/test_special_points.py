@@ -15,6 +15,12 @@ import gpugrad as gg
 inf, nan = math.inf, math.nan
 MASK = np.array([True, False])
 
+
+def polygon():
+    """The knots of a function with slopes 1 and 2."""
+    return array([0.0, 1.0, 3.0]), array([0.0, 1.0, 5.0])
+
+
 # case, function, its arguments, the gradients of the sum of its result (None: not looked at)
 POINTS = [
     # ---- order
@@ -96,6 +102,25 @@ POINTS = [
     ("repeat", lambda x: gg.repeat(x, [1, 0, 2]), [[1, 2, 3]], [[1, 0, 2]]),
     ("linspace", lambda a, b: gg.linspace(a, b, 3), [0, 1], [1.5, 1.5]),
     ("by way of integers", lambda x: x.astype("int64").astype("float64"), [1.5], [0]),
+    ("pad, reflected", lambda x: gg.pad(x, 2, "reflect"), [[1, 2, 3]], [[2, 3, 2]]),
+    # ---- order statistics, interpolation, pooling
+    ("median of a tie", gg.median, [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("median of an even number", gg.median, [[4, 1, 3, 2]], [[0, 0, 0.5, 0.5]]),
+    ("median with nan", gg.median, [[1, nan, 2]], [[0, 1, 0]]),
+    ("quantile 1 of a tie", lambda x: gg.quantile(x, 1), [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("quantile", lambda x: gg.quantile(x, 0.25), [[1, 0, 4]], [[0.5, 0.5, 0]]),
+    ("nanmax of a tie", gg.nanmax, [[nan, 1, 1]], [[0, 0.5, 0.5]]),
+    ("nansum", gg.nansum, [[nan, 1]], [[0, 1]]),
+    ("interp at the first knot", lambda x: gg.interp(x, *polygon()), [0], [1]),
+    ("interp at a knot", lambda x: gg.interp(x, *polygon()), [1], [2]),
+    ("interp at the last knot", lambda x: gg.interp(x, *polygon()), [3], [2]),
+    ("interp beyond", lambda x: gg.interp(x, *polygon()), [4], [0]),
+    (
+        "max_pool2d of a tie",
+        lambda x: gg.nn.max_pool2d(x, 2),
+        [[[[[1, 2], [2, 0]]]]],
+        [[[[[0, 0.5], [0.5, 0]]]]],
+    ),
     # ---- complex numbers: steepest ascent
     ("Re z", gg.real, [1 + 2j], [1]),
     ("Re conj z", lambda z: gg.real(gg.conj(z)), [1 + 2j], [1]),

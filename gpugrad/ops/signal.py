@@ -32,9 +32,9 @@ __all__ = [
             tuple(slice(before, before + n) for (before, _), n in zip(widths, shape, strict=True))
         ],
     ),
-    (lambda t, widths: _padded(t, widths=widths, values=0),),
+    (lambda t, widths: _pad(t, widths=widths, values=0),),
 )
-def _padded(x: Any, /, *, widths: tuple[tuple[int, int], ...], values: Any) -> Any:
+def _pad(x: Any, /, *, widths: tuple[tuple[int, int], ...], values: Any) -> Any:
     return xp(x).pad(x, widths, "constant", constant_values=values) if widths else x.copy()
 
 
@@ -58,24 +58,31 @@ def pad(x: Any, /, pad_width: Any, mode: str = "constant", *, constant_values: A
     widths = np.asarray(pad_width)
     if widths.dtype.kind not in "iu":
         raise TypeError(f"pad: pad_width holds integers, not {widths.dtype}")
-    try:
-        pairs = [tuple(pair) for pair in np.broadcast_to(widths, (x.ndim, 2)).tolist()]
-    except ValueError:
-        raise ValueError(
-            f"pad: pad_width of shape {widths.shape} is no pair per axis of shape {x.shape}"
-        ) from None
+    pairs = _pairs("pad_width", widths, x)
     if any(n < 0 for pair in pairs for n in pair):
         raise ValueError(f"pad: widths must not be negative, got {pad_width}")
     if mode not in ("constant", *_CONTINUED):
         raise ValueError(f"pad: mode is 'constant' or one of {_CONTINUED}, not {mode!r}")
     if mode == "constant" or not widths.any():
-        return _padded(x, widths=tuple(pairs), values=constant_values)
+        values = _pairs("constant_values", np.asarray(constant_values), x)
+        return _pad(x, widths=pairs, values=values)
+    for axis, pair in enumerate(pairs):
+        if any(pair) and not x.shape[axis]:
+            raise ValueError(f"pad: axis {axis} of shape {x.shape} has nothing to continue")
     for axis, pair in enumerate(pairs):
         if any(pair):
-            if not x.shape[axis]:
-                raise ValueError(f"pad: axis {axis} of shape {x.shape} has nothing to continue")
             x = concat(_continued(x, axis, pair, mode), axis=axis)
     return x
+
+
+def _pairs(what: str, values: np.ndarray, x: Any) -> tuple[tuple[Any, Any], ...]:
+    """The values for before and after each axis of `x`."""
+    try:
+        return tuple((a, b) for a, b in np.broadcast_to(values, (x.ndim, 2)).tolist())
+    except ValueError:
+        raise ValueError(
+            f"pad: {what} of shape {values.shape} is no pair per axis of shape {x.shape}"
+        ) from None
 
 
 def _continued(x: Any, axis: int, pair: Any, mode: str) -> list[Any]:

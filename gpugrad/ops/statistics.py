@@ -219,7 +219,10 @@ def cov(
     rows = _variables(m, rowvar)
     if y is not None:
         check_arrays("cov", y)
-        rows = concat([rows, _variables(y, rowvar)])
+        more = _variables(y, rowvar)
+        if rows.shape[1] != more.shape[1]:
+            raise ValueError(f"cov: {rows.shape[1]} and {more.shape[1]} observations")
+        rows = concat([rows, more])
     rows = rows - mean(rows, axis=1, keepdims=True)
     freedom = rows.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
     out = matmul(rows, matrix_transpose(conj(rows))) * (1 / freedom if freedom > 0 else math.nan)
@@ -276,7 +279,7 @@ def _bincount(weights: Any, x: Any, /, *, minlength: int) -> Any:
 
 
 @constant
-def _counts(x: Any, /, *, minlength: int) -> Any:
+def __bincount(x: Any, /, *, minlength: int) -> Any:
     return xp(x).bincount(x, None, minlength)
 
 
@@ -296,6 +299,6 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     """
     if weights is None:
         check_arrays("bincount", x)
-        return _counts(x, minlength=minlength)
+        return __bincount(x, minlength=minlength)
     check_arrays("bincount", x, weights)
     return _bincount(weights, x, minlength=minlength)

@@ -10,8 +10,7 @@ import numpy as np
 
 from . import random
 from .ops import activations, elementwise
-from .ops.convolution import Pair, _pair, avg_pool2d, conv2d, max_pool2d
-from .ops.convolution import conv1d as conv1d
+from .ops.convolution import Pair, _pair, avg_pool2d, conv1d, conv2d, max_pool2d
 from .ops.creation import asarray
 from .ops.linalg import linear
 from .ops.manipulation import reshape
@@ -22,7 +21,11 @@ from .tensor import Tensor
 
 __all__ = [
     "GELU",
+    "AvgPool2d",
+    "Conv2d",
+    "Flatten",
     "Linear",
+    "MaxPool2d",
     "Module",
     "ReLU",
     "Sequential",
@@ -30,7 +33,11 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Tanh",
+    "avg_pool2d",
+    "conv1d",
+    "conv2d",
     "cross_entropy",
+    "max_pool2d",
     "mean_squared_error",
 ]
 

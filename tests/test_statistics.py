@@ -29,6 +29,12 @@ def test_quantiles_refused(name, device):
         f(a, 0.5, axis=2)
 
 
+@pytest.mark.parametrize("name", ["median", "ptp", "nanmax", "nanmin"])
+def test_complex_numbers_have_no_order(name, device):
+    with pytest.raises(TypeError, match=rf"^{name}: complex .*complex128 \(2, 3\)"):
+        getattr(gg, name)(gg.asarray(array(x + 1j)))
+
+
 def test_quantiles_of_infinities_and_nan(device):
     assert host(gg.median(array([inf, inf, 1.0, 2.0]))) == inf
     assert host(gg.median(array([inf, inf, inf, 2.0]))) == inf
@@ -90,6 +96,8 @@ def test_counting(device):
         for w in (None, weights):
             with pytest.raises(kind, match="^bincount: "):
                 gg.bincount(gg.asarray(array(wrong)), w)
+    with pytest.raises(TypeError, match="bincount: weights are real, got complex128"):
+        gg.bincount(gg.asarray(bins), weights * 1j)
     with pytest.raises(ValueError, match="bincount"):
         gg.bincount(gg.asarray(bins), weights[:3])
 

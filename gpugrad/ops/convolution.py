@@ -16,6 +16,7 @@ from .linalg import matmul
 from .manipulation import expand_dims, permute_dims, reshape, squeeze
 from .reductions import max, mean
 from .signal import pad
+from .statistics import check_order
 
 Pair = tuple[int, int]
 
@@ -171,7 +172,8 @@ def max_pool2d(
         padding: with minus infinity, at most half of `size`.
 
     Raises:
-        ValueError: if shapes do not fit; TypeError: for options that are no integers.
+        ValueError: if shapes do not fit.
+        TypeError: for complex numbers, and for options that are no integers.
     """
 
     def reduce(x: Any, window: dict[str, Pair]) -> Any:
@@ -181,6 +183,7 @@ def max_pool2d(
             x = pad(x, widths, constant_values=-math.inf)
         return max(patches(x, **window | {"padding": (0, 0)}), axis=(1, 2))
 
+    check_order("max_pool2d", x)
     return _pooled("max_pool2d", x, size, stride, padding, reduce)
 
 

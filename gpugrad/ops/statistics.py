@@ -40,6 +40,13 @@ __all__ = [
 # ---- order statistics
 
 
+def check_order(name: str, x: Any) -> None:
+    """Raise a TypeError unless `x` is an array of real numbers."""
+    check_arrays(name, x)
+    if x.dtype.kind == "c":
+        raise TypeError(f"{name}: complex numbers have no order ({x.dtype} {x.shape})")
+
+
 def _shares(x: Any, best: Any) -> Any:
     return _winners(x, best, x.shape, -1, False)
 
@@ -91,8 +98,7 @@ def _quantile(
     q = np.asarray(q, np.float64) / whole
     if not ((q >= 0) & (q <= 1)).all():
         raise ValueError(f"{name}: q must lie between 0 and {whole:g}, got {q * whole}")
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name}: complex numbers have no order ({x.dtype} {x.shape})")
+    check_order(name, x)
     axes = _axes(x.shape, axis)
     ends = tuple(range(-len(axes), 0))
     moved = moveaxis(x, axes, ends)
@@ -156,6 +162,7 @@ def median(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
 
 def ptp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The range over `axis`: the largest minus the smallest element."""
+    check_order("ptp", x)
     return max(x, axis=axis, keepdims=keepdims) - min(x, axis=axis, keepdims=keepdims)
 
 
@@ -260,12 +267,14 @@ def nanmean(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
 
 def nanmax(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The largest element over `axis` that is not NaN; NaN if there is none."""
+    check_order("nanmax", x)
     largest = max(where(isnan(x), -math.inf, x), axis=axis, keepdims=keepdims)
     return where(all(isnan(x), axis=axis, keepdims=keepdims), math.nan, largest)
 
 
 def nanmin(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     """The smallest element over `axis` that is not NaN; NaN if there is none."""
+    check_order("nanmin", x)
     smallest = min(where(isnan(x), math.inf, x), axis=axis, keepdims=keepdims)
     return where(all(isnan(x), axis=axis, keepdims=keepdims), math.nan, smallest)
 
@@ -295,10 +304,14 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
 
     Raises:
         ValueError: for negative numbers, more axes, or weights of another shape.
-        TypeError: if `x` does not hold integers.
+        TypeError: if `x` does not hold integers, or `weights` holds complex numbers.
     """
+    check_arrays("bincount", x)
+    if x.dtype.kind not in "iu":
+        raise TypeError(f"bincount: x holds integers, not {x.dtype}")
     if weights is None:
-        check_arrays("bincount", x)
         return __bincount(x, minlength=minlength)
-    check_arrays("bincount", x, weights)
+    check_arrays("bincount", weights)
+    if weights.dtype.kind == "c":
+        raise TypeError(f"bincount: weights are real, got {weights.dtype} {weights.shape}")
     return _bincount(weights, x, minlength=minlength)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...ops import convolution
-from ..rows import FLOATING, case, signed
+from ..rows import FLOATING, REAL, case, signed
 
 
 def _patches(x: Any, size: Any, stride: Any, padding: Any, dilation: Any, fill: Any = 0) -> Any:
@@ -130,10 +130,10 @@ ROWS = [
         groups=2,
     ),
     *(
-        case(name, signed(2, 2, 4, 5), dtypes="fd", reference=reference, **options)
-        for name, reference in [
-            ("nn.max_pool2d", _pool(np.max, -np.inf)),
-            ("nn.avg_pool2d", _pool(np.mean, 0)),
+        case(name, signed(2, 2, 4, 5), dtypes=dtypes, reference=reference, **options)
+        for name, dtypes, reference in [
+            ("nn.max_pool2d", REAL, _pool(np.max, -np.inf)),
+            ("nn.avg_pool2d", FLOATING, _pool(np.mean, 0)),
         ]
         for options in [
             {"size": 2},

@@ -627,7 +627,8 @@ def _optimizer_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
     return {"adam_step": adam_step, "sgd_step": sgd_step}
 
 
-_LONGEST_DIRECT = 4096
+_LONGEST_DIRECT = 4096  # a convolution by sums
+_NARROW = 2**30  # elements, for which indices have 32 bits
 
 
 def _patch_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
@@ -653,7 +654,7 @@ def _patch_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         narrow, wide = kernel("int32", "int"), kernel("int64", "long long")
 
         def call(x: Any, out: Any, images: int, channels: int, *windows: tuple[int, ...]) -> Any:
-            call = narrow if max(x.size, out.size) < 2**30 else wide
+            call = narrow if max(x.size, out.size) < _NARROW else wide
             return call(x, images, channels, *windows[0], *windows[1], out)
 
         return call

@@ -18,8 +18,11 @@ def test_refused(name, device):
     many = name.endswith("n")
     with pytest.raises(ValueError, match=f"^{name}: norm .*'unitary'"):
         f(a, norm="unitary")
-    for size in (0, -2):
+    for size in (0, -2) if many else (0, -1, -2):
         with pytest.raises(ValueError, match=rf"^{name}: at least one point.*\(3, 5\)"):
+            f(a, s=(size,), axes=(0,)) if many else f(a, n=size)
+    for size in (2.5, "4"):
+        with pytest.raises(TypeError, match=f"^{name}: lengths are integers"):
             f(a, s=(size,), axes=(0,)) if many else f(a, n=size)
     with pytest.raises(ValueError, match="axis 2 is out of bounds"):
         f(a, axes=(0, 2)) if many else f(a, axis=2)

@@ -114,7 +114,10 @@ def _arguments(
     if halved and axes:
         lengths[-1] = 2 * (lengths[-1] - 1)
     if s is not None:
-        s = [operator.index(n) for n in s]
+        try:
+            s = [operator.index(n) for n in s]
+        except TypeError:
+            raise TypeError(f"{name}: lengths are integers, got {s!r}") from None
         if len(s) != len(axes):
             raise ValueError(f"{name}: {len(s)} lengths for {len(axes)} axes")
         lengths = [n if m == -1 else m for n, m in zip(lengths, s, strict=True)]
@@ -138,8 +141,8 @@ def _real_arguments(name: str, x: Any, *rest: Any) -> tuple[Any, dict[str, Any]]
 
 
 def _one(n: int | None) -> tuple[int] | None:
-    """The length along one axis; -1 has no meaning there."""
-    return None if n is None else (max(operator.index(n), 0),)
+    """The length along one axis, where -1 has no meaning."""
+    return None if n is None else (0 if n == -1 else n,)
 
 
 def fft(x: Any, /, n: int | None = None, axis: int = -1, norm: str | None = "backward") -> Any:

@@ -5,7 +5,10 @@ import pytest
 from helpers import array, assert_same, gradients
 
 import gpugrad as gg
+from gpugrad import backends
 from gpugrad.backends import cupy as cupy_backend
+from gpugrad.testing import check_grads
+from gpugrad.testing.table import ROWS
 
 NAMES = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fftn", "ifftn", "rfftn", "irfftn"]
 
@@ -112,3 +115,27 @@ def test_inverse_of_several_real_axes_on_a_gpu(s, axes):
     np.testing.assert_allclose(out, np.fft.irfftn(a, s, axes, "ortho"), rtol=1e-13, atol=1e-14)
     several = [("ifftn", s[:-1], axes[:-1], "ortho")] if len(axes) > 1 else []
     assert library.calls == [*several, ("irfft", s[-1], axes[-1], "ortho")]
+
+
+@pytest.mark.parametrize("case", [row for row in ROWS if row.needs == "cuFFT"], ids=str)
+def test_all_around_the_transforms_of_a_gpu(case, cuda, monkeypatch):
+    """With transforms by NumPy in place of those of the GPU library."""
+    backend = backends.backend_of_kind("cuda")
+
+    class Library:
+        def __getattr__(self, name):
+            def transform(a, *args):
+                out = getattr(np.fft, name)(backend.to_host(a), *args)
+                return backend.asarray(out, None, cuda, None)
+
+            return transform
+
+    for name in ("fftn", "ifftn", "rfftn"):
+        monkeypatch.setattr(backend.xp, name, getattr(Library(), name))
+    monkeypatch.setattr(backend.xp, "irfftn", cupy_backend._inverse_of_real(Library()))
+    with cuda:
+        for dtype in case.dtypes:
+            args = case.draw(dtype)
+            assert_same(case.function(*map(gg.asarray, map(array, args))), case.reference(*args))
+        if case.order:
+            check_grads(case.function, [array(a) for a in case.draw(case.dtypes[-1])], order=2)

@@ -12,6 +12,7 @@ import operator
 from typing import Any
 
 from ..rules import check_arrays, linear, xp
+from .dtypes import iinfo, is_inexact
 from .linalg import matmul
 from .manipulation import expand_dims, permute_dims, reshape, squeeze
 from .reductions import max, mean
@@ -169,7 +170,7 @@ def max_pool2d(
     Args:
         x: real, shape (images, channels, rows, columns).
         stride: that of `size` where None.
-        padding: with minus infinity, at most half of `size`.
+        padding: with the lowest number there is, at most half of `size`.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -180,7 +181,8 @@ def max_pool2d(
         rows, columns = window["padding"]
         if rows or columns:
             widths = ((0, 0), (0, 0), (rows, rows), (columns, columns))
-            x = pad(x, widths, constant_values=-math.inf)
+            lowest = -math.inf if is_inexact(x.dtype) else iinfo(x.dtype).min
+            x = pad(x, widths, constant_values=lowest)
         return max(patches(x, **window | {"padding": (0, 0)}), axis=(1, 2))
 
     check_order("max_pool2d", x)

@@ -45,8 +45,8 @@ __all__ = [
 _OPPOSITE = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
-@linear(lambda t, shape: _fit(t, to=shape))
-def _fit(x: Any, /, *, to: tuple[int, ...]) -> Any:
+@linear(lambda t, shape: _cut(t, to=shape))
+def _cut(x: Any, /, *, to: tuple[int, ...]) -> Any:
     """`x` cut off or padded with zeros at the end of each axis."""
     part = tuple(slice(min(n, m)) for n, m in zip(x.shape, to, strict=True))
     if all(n >= m for n, m in zip(x.shape, to, strict=True)):
@@ -56,11 +56,15 @@ def _fit(x: Any, /, *, to: tuple[int, ...]) -> Any:
     return out
 
 
+def _fit(x: Any, shape: tuple[int, ...]) -> Any:
+    return x if x.shape == shape else _cut(x, to=shape)
+
+
 def _transposed(
     t: Any, axes: tuple[int, ...], norm: str, inverse: bool, shape: tuple[int, ...]
 ) -> Any:
     s = tuple(t.shape[i] for i in axes)
-    return _fit(_fftn(t, s=s, axes=axes, norm=norm, inverse=inverse), to=shape)
+    return _fit(_fftn(t, s=s, axes=axes, norm=norm, inverse=inverse), shape)
 
 
 @linear(_transposed)
@@ -80,7 +84,7 @@ def _weighted(x: Any, weight: float, n: int, axis: int) -> Any:
 @linear(
     lambda t, s, axes, norm, shape: _fit(
         _irfftn(_weighted(conj(t), 0.5, s[-1], axes[-1]), s=s, axes=axes, norm=_OPPOSITE[norm]),
-        to=shape,
+        shape,
     )
 )
 def _rfftn(x: Any, /, *, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -> Any:
@@ -90,7 +94,7 @@ def _rfftn(x: Any, /, *, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -
 @linear(
     lambda t, s, axes, norm, shape: _fit(
         _weighted(conj(_rfftn(t, s=s, axes=axes, norm=_OPPOSITE[norm])), 2.0, s[-1], axes[-1]),
-        to=shape,
+        shape,
     )
 )
 def _irfftn(x: Any, /, *, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -> Any:

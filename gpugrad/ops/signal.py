@@ -90,7 +90,13 @@ def _continued(x: Any, axis: int, pair: Any, mode: str) -> list[Any]:
 
     Slices and not indices, because their transpose is deterministic on a GPU.
     """
-    index: list[int] = np.pad(np.arange(x.shape[axis]), pair, mode=mode).tolist()  # type: ignore
+    index: Any = np.pad(np.arange(x.shape[axis]), pair, mode=mode)  # type: ignore[call-overload]
+    before, after = index[: pair[0]], index[index.size - pair[1] :]
+    return [*_runs(x, axis, before.tolist()), x, *_runs(x, axis, after.tolist())]
+
+
+def _runs(x: Any, axis: int, index: list[int]) -> list[Any]:
+    """Slices of `x` along `axis`, mirrored or repeated, that together are its elements `index`."""
     front = (slice(None),) * axis
     pieces = []
     start = 0

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from ...ops import convolution
-from ..rows import FLOATING, REAL, case, signed
+from ..rows import FLOATING, case, signed
 
 
 def _patches(x: Any, size: Any, stride: Any, padding: Any, dilation: Any, fill: Any = 0) -> Any:
     """By loops over everything."""
     images, channels = x.shape[:2]
+    if x.dtype.kind == "i" and fill:
+        fill = -(2**40)
     x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)), constant_values=fill)
     counts = [
         (n - d * (k - 1) - 1) // s + 1
@@ -132,7 +134,7 @@ ROWS = [
     *(
         case(name, signed(2, 2, 4, 5), dtypes=dtypes, reference=reference, **options)
         for name, dtypes, reference in [
-            ("nn.max_pool2d", REAL, _pool(np.max, -np.inf)),
+            ("nn.max_pool2d", "qfd", _pool(np.max, -np.inf)),
             ("nn.avg_pool2d", FLOATING, _pool(np.mean, 0)),
         ]
         for options in [

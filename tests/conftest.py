@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
 
     def can_run(item):
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        needs = getattr(params.get("row"), "needs", "") or item.get_closest_marker("needs")
+        needs = params.get("needs") or getattr(params.get("row"), "needs", "")
         if EMULATOR and needs:  # no cuSOLVER, no cuFFT there
             return "cuda" not in (params.get("device"), *item.fixturenames)
         return count >= (2 if item.get_closest_marker("devices") else "cuda" in item.fixturenames)

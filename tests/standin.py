@@ -86,8 +86,12 @@ for _name in "eq ne lt le gt ge neg pos abs invert getitem".split():
 
 
 class _Library:
+    def __init__(self, home: Any = None) -> None:
+        self._home = home
+
     def __getattr__(self, name: str) -> Any:
-        return hidden(getattr(backend_of_kind("cpu").xp, name))
+        value = getattr(self._home or backend_of_kind("cpu").xp, name)
+        return hidden(value) if callable(value) else _Library(value)
 
 
 class _Generator:

@@ -12,6 +12,8 @@ from gpugrad.testing.table import ROWS
 
 NAMES = ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fftn", "ifftn", "rfftn", "irfftn"]
 
+on_cufft = pytest.mark.parametrize("needs", ["cuFFT"])
+
 x = np.random.default_rng(0).standard_normal((3, 5))
 
 
@@ -46,9 +48,9 @@ def test_complex_input_of_a_real_transform(name, device):
         getattr(gg.fft, name)(gg.asarray(array(x + 1j)))
 
 
-@pytest.mark.needs("cuFFT")
+@on_cufft
 @pytest.mark.parametrize("name", NAMES)
-def test_halves_are_computed_in_single_precision(name, device):
+def test_halves_are_computed_in_single_precision(name, needs, device):
     half = gg.asarray(array(x.astype(np.float16)), requires_grad=True)
     out = getattr(gg.fft, name)(half)
     single = getattr(gg.fft, name)(array(x.astype(np.float16).astype(np.float32)))
@@ -57,8 +59,8 @@ def test_halves_are_computed_in_single_precision(name, device):
     assert half.grad.dtype == np.float16
 
 
-@pytest.mark.needs("cuFFT")
-def test_positional_arguments_and_no_norm(device):
+@on_cufft
+def test_positional_arguments_and_no_norm(needs, device):
     a = array(x)
     assert_same(gg.asarray(gg.fft.fft(a, 4, 0, None)), np.fft.fft(x, 4, 0))
     assert_same(
@@ -67,8 +69,8 @@ def test_positional_arguments_and_no_norm(device):
     )
 
 
-@pytest.mark.needs("cuFFT")
-def test_convolution_theorem(device):
+@on_cufft
+def test_convolution_theorem(needs, device):
     """The gradient through transforms is that of the circular convolution they compute."""
     a, b, w = np.random.default_rng(0).standard_normal((3, 7))
 

@@ -20,7 +20,9 @@ from .ops.manipulation import *
 from .ops.reductions import *
 from .ops.searching import *
 from .ops.sets import *
+from .ops.signal import *
 from .ops.sorting import *
+from .ops.statistics import *
 from .tape import enable_grad, no_grad
 from .tensor import STANDARDS, Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
@@ -73,3 +75,5 @@ __all__ += ops.reductions.__all__
 __all__ += ops.searching.__all__
 __all__ += ops.sets.__all__
 __all__ += ops.sorting.__all__
+__all__ += ops.signal.__all__
+__all__ += ops.statistics.__all__

@@ -1,4 +1,4 @@
-"""Just enough to train a network: layers, their parameters, and two losses."""
+"""Just enough to train a network: layers, dense and convolutional, parameters, and two losses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from . import random
 from .ops import activations, elementwise
+from .ops.convolution import Pair, _pair, avg_pool2d, conv1d, conv2d, max_pool2d
 from .ops.creation import asarray
 from .ops.linalg import linear
+from .ops.manipulation import reshape
 from .ops.reductions import mean
 from .rules import check_arrays, general, xp
 from .tape import no_grad
@@ -19,7 +21,11 @@ from .tensor import Tensor
 
 __all__ = [
     "GELU",
+    "AvgPool2d",
+    "Conv2d",
+    "Flatten",
     "Linear",
+    "MaxPool2d",
     "Module",
     "ReLU",
     "Sequential",
@@ -27,7 +33,11 @@ __all__ = [
     "Sigmoid",
     "Softplus",
     "Tanh",
+    "avg_pool2d",
+    "conv1d",
+    "conv2d",
     "cross_entropy",
+    "max_pool2d",
     "mean_squared_error",
 ]
 
@@ -116,6 +126,81 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         return linear(x, self.weight, self.bias)
+
+
+class Conv2d(Module):
+    """`conv2d` of images: shape (n, n_in, rows, columns) to (n, n_out, places, places).
+
+    The weight (n_out, n_in / groups, size, size) is drawn uniformly from +-sqrt(6 / (a + b)), where
+    a = n_in / groups * size * size is the number of entries that an output sees, and
+    b = n_out / groups * size * size (Glorot and Bengio 2010, eq. 16). The bias (n_out,) is zero.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        dtype: Any = "float32",
+        device: Any = None,
+        rng: random.Generator | None = None,
+    ) -> None:
+        if min(n_in, n_out, groups) < 1 or n_in % groups or n_out % groups:
+            raise ValueError(
+                f"Conv2d: {n_in} channels to {n_out} in {groups} groups: the numbers must be "
+                "positive, and the channels multiples of the groups"
+            )
+        rng = rng or random.default_generator(device)
+        size = _pair("Conv2d", "size", size, 1)
+        bound = math.sqrt(6 * groups / ((n_in + n_out) * size[0] * size[1]))
+        weight = rng.uniform(-bound, bound, (n_out, n_in // groups, *size), dtype=dtype)
+        self.weight = asarray(weight, device=device, requires_grad=True)
+        self.bias = asarray(np.zeros(n_out, dtype), device=self.weight.device, requires_grad=True)
+        self.options: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
+
+    def __call__(self, x: Any) -> Any:
+        return conv2d(x, self.weight, self.bias, **self.options)
+
+
+class _Pool2d(Module):
+    function: Any
+
+    def __init__(
+        self, size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+    ) -> None:
+        self.options = {"size": size, "stride": stride, "padding": padding}
+
+    def __call__(self, x: Any) -> Any:
+        return type(self).function(x, **self.options)
+
+
+class MaxPool2d(_Pool2d):
+    """`max_pool2d` as a layer."""
+
+    function = staticmethod(max_pool2d)
+
+
+class AvgPool2d(_Pool2d):
+    """`avg_pool2d` as a layer."""
+
+    function = staticmethod(avg_pool2d)
+
+
+class Flatten(Module):
+    """All axes but the first made one: shape (n, ...) to (n, product of the others)."""
+
+    def __call__(self, x: Any) -> Any:
+        return reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
 class Sequential(Module):

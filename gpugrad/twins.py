@@ -23,6 +23,8 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "patch_sums",
+    "patches",
     "relu",
     "relu_grad",
     "sgd_step",
@@ -440,6 +442,69 @@ def cross_entropy_grad(g: Array, logits: Array, labels: Array) -> Array:
     out[np.arange(len(labels)), labels] -= 1
     out *= np.asarray(g, work)[:, None]
     return out.astype(result, copy=False)
+
+
+Pair = tuple[int, int]
+
+
+def _meetings(
+    length: int, count: int, size: int, stride: int, padding: int, dilation: int
+) -> list[tuple[slice, slice]]:
+    """Per tap of a window: the places where it is over an entry, and these entries."""
+    found = []
+    for tap in range(size):
+        shift = padding - tap * dilation
+        first = max(0, -(-shift // stride))
+        last = min(count - 1, (length - 1 + shift) // stride)
+        entry = first * stride - shift
+        end = entry + max(0, last - first + 1) * stride
+        found.append((slice(first, max(first, last + 1)), slice(entry, end, stride)))
+    return found
+
+
+def places(lengths: Any, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
+    """At how many places the window of ``patches`` stands, along each axis."""
+    return [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(lengths, size, stride, padding, dilation, strict=True)
+    ]
+
+
+def patches(x: Array, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    """The patches under a window that slides over images, zero where it stands out of them.
+
+    Args:
+        x: shape (images, channels, rows, columns).
+        size, stride, padding, dilation: of the window, along rows and columns.
+
+    Returns:
+        Shape (channels, size, size, images, places, places).
+    """
+    images, channels, *lengths = x.shape
+    counts = places(lengths, size, stride, padding, dilation)
+    out = np.zeros((channels, *size, images, *counts), x.dtype)
+    source = x.transpose(1, 0, 2, 3)
+    rows, columns = map(_meetings, lengths, counts, size, stride, padding, dilation)
+    for i, (place_r, row) in enumerate(rows):
+        for j, (place_c, column) in enumerate(columns):
+            out[:, i, j, :, place_r, place_c] = source[:, :, row, column]
+    return out
+
+
+def patch_sums(x: Array, lengths: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Array:
+    """The images, of `lengths` rows and columns, that patches laid over each other add up to.
+
+    The transpose of ``patches``: x has the shape of its result, the result that of its argument.
+    """
+    channels, *size, images = x.shape[:4]
+    work = np.dtype(np.float32) if x.dtype.itemsize == 2 else x.dtype
+    out = np.zeros((images, channels, *lengths), work)
+    target = out.transpose(1, 0, 2, 3)
+    rows, columns = map(_meetings, lengths, x.shape[4:], size, stride, padding, dilation)
+    for i, (place_r, row) in enumerate(rows):
+        for j, (place_c, column) in enumerate(columns):
+            target[:, :, row, column] += x[:, i, j, :, place_r, place_c]
+    return _quietly_cast(out, x.dtype)
 
 
 def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: float, momentum: float) -> None:

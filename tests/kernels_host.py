@@ -89,8 +89,36 @@ void rows(const T *x, const long long *labels, const T *g, long n, long m, long 
 """
 
 
+PATCHES = r"""
+template <class T>
+void patches(const T *x, T *y, long n, const long long *d, bool back) {
+  const gpugrad::window<int> rows{(int)d[2], (int)d[3], (int)d[4], (int)d[5], (int)d[6], (int)d[7]};
+  const gpugrad::window<long long> columns{d[8], d[9], d[10], d[11], d[12], d[13]};
+  const gpugrad::window<int> narrow{(int)d[8], (int)d[9], (int)d[10],
+                                    (int)d[11], (int)d[12], (int)d[13]};
+  const gpugrad::window<long long> wide_rows{d[2], d[3], d[4], d[5], d[6], d[7]};
+  for (long i = 0; i < n; ++i)  // the odd ones with indices of 64 bits
+    if (i % 2)
+      y[i] = back ? gpugrad::patch_sum<T>(x, (long long)i, d[0], d[1], wide_rows, columns)
+                  : gpugrad::patch_entry<T>(x, (long long)i, d[0], d[1], wide_rows, columns);
+    else
+      y[i] = back ? gpugrad::patch_sum<T>(x, (int)i, (int)d[0], (int)d[1], rows, narrow)
+                  : gpugrad::patch_entry<T>(x, (int)i, (int)d[0], (int)d[1], rows, narrow);
+}
+"""
+
+
 def _each_type():
     for t in TYPES:
+        yield (
+            f"void patches_{t}(const {t} *x, {t} *y, long n, const long long *d, int back) "
+            "{ patches(x, y, n, d, back); }"
+        )
+        yield (
+            f"void convolved_{t}(const {t} *a, const {t} *b, {t} *y, long m, long n) "
+            "{ for (long k = 0; k < m + n - 1; ++k) "
+            f"y[k] = gpugrad::convolved<{t}>(a, b, k, m, n); }}"
+        )
         for name in UNARY:
             yield (
                 f"void {name}_{t}(const {t} *x, {t} *y, long n) "
@@ -139,8 +167,9 @@ class HostKernels:
         text = "\n".join(
             [
                 HALVES,
-                _source("common", "activations", "division", "softmax", "optimizers"),
+                _source("common", "activations", "division", "softmax", "optimizers", "patches"),
                 SOFTMAX,
+                PATCHES,
                 'extern "C" {',
                 *_each_type(),
                 "}",
@@ -169,6 +198,21 @@ class HostKernels:
             *map(_pointer, outs),
         )
         return outs
+
+    def patches(self, x, shape, images, channels, windows, back):
+        """The patches of x, or with `back` the images that they add up to: an array of `shape`."""
+        out = np.empty(shape, x.dtype)
+        numbers = np.array([images, channels, *windows[0], *windows[1]], np.int64)
+        f = getattr(self._library, f"patches_{_c_name(x.dtype)}")
+        f(_pointer(x), _pointer(out), ctypes.c_long(out.size), _pointer(numbers), int(back))
+        return out
+
+    def convolved(self, a, b):
+        """The full convolution of two vectors."""
+        out = np.empty(a.size + b.size - 1, a.dtype)
+        f = getattr(self._library, f"convolved_{_c_name(a.dtype)}")
+        f(*map(_pointer, (a, b, out)), ctypes.c_long(a.size), ctypes.c_long(b.size))
+        return out
 
     def update(self, name, arrays, settings):
         types = dict.fromkeys(_c_name(a.dtype) for a in arrays[:-1])

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad import twins
-from gpugrad.backends import Backend, Device, Namespace
+from gpugrad.backends import Backend, Device, Namespace, backend_of_kind
 from gpugrad.backends.numpy import NumpyGenerator
 
 
@@ -87,14 +86,12 @@ for _name in "eq ne lt le gt ge neg pos abs invert getitem".split():
 
 
 class _Library:
-    def __init__(self, module: Any = np) -> None:
-        self._module = module
+    def __init__(self, home: Any = None) -> None:
+        self._home = home
 
     def __getattr__(self, name: str) -> Any:
-        if name == "linalg":
-            return _Library(np.linalg)
-        home = twins if name in twins.__all__ else self._module
-        return hidden(np.add.at if name == "add_at" else getattr(home, name))
+        value = getattr(self._home or backend_of_kind("cpu").xp, name)
+        return hidden(value) if callable(value) else _Library(value)
 
 
 class _Generator:

@@ -360,3 +360,54 @@ def test_from_dlpack_of_an_unknown_device():
 def test_meshgrid_of_what_is_no_vector(device):
     with pytest.raises(ValueError, match=r"meshgrid.*\(1, 1\)"):
         gg.meshgrid(gg.asarray([[1.0]]))
+
+
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_frequencies(n, device):
+    for name in ("fftfreq", "rfftfreq"):
+        f, reference = getattr(gg.fft, name), getattr(np.fft, name)
+        assert_same(f(n), reference(n))
+        out = f(n, d=0.1, dtype=np.float32)
+        assert_same(out, reference(n, 0.1).astype(np.float32))
+        assert out.device == device
+        assert f(n, device="cpu").device == "cpu"
+        with pytest.raises(ValueError, match=f"^{name}.*0"):
+            f(0)
+        with pytest.raises(TypeError, match=f"^{name}.*complex64"):
+            f(n, dtype=np.complex64)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "options"),
+    [
+        ("logspace", (0, 2), {}),
+        ("logspace", (0, 2, 5), {"base": 2, "endpoint": False, "dtype": np.dtype("float32")}),
+        ("logspace", (-1.5, 1, 0), {}),
+        ("geomspace", (1, 1000), {}),
+        ("geomspace", (-2, -0.5, 4), {"endpoint": False}),
+        ("geomspace", (1, 8, 4), {"dtype": np.dtype("float32")}),
+        ("geomspace", (1, 1j, 3), {}),
+    ],
+)
+def test_spaced_by_factors(name, args, options, device):
+    out = getattr(gg, name)(*args, **options)
+    assert_same(out, getattr(np, name)(*args, **options))
+    assert out.device == device
+    assert getattr(gg, name)(*args, **options, device="cpu").device == "cpu"
+
+
+def test_gradients_of_spaces_with_tensor_ends(device):
+    start, stop, base = (leaf(x) for x in (1.0, 2.0, 3.0))
+    out = gg.logspace(start, stop, 3, base=base)
+    assert out.device == device
+    gg.sum(out).backward()
+    powers, at = 3.0 ** np.array([1, 1.5, 2]), np.array([1, 1.5, 2])
+    assert host(start.grad) == pytest.approx(powers @ [1, 0.5, 0] * np.log(3))
+    assert host(stop.grad) == pytest.approx(powers @ [0, 0.5, 1] * np.log(3))
+    assert host(base.grad) == pytest.approx(np.sum(at * powers / 3))
+    start, stop = leaf(2.0), leaf(8.0)
+    gg.sum(gg.geomspace(start, stop, 3)).backward()  # 2 + sqrt(2 * 8) + 8
+    assert host(start.grad) == pytest.approx(1 + 4 / 2 / 2)
+    assert host(stop.grad) == pytest.approx(1 + 4 / 8 / 2)
+    with pytest.raises(ValueError, match="geomspace: no multiple leads to or from 0"):
+        gg.geomspace(0, stop)

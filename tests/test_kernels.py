@@ -377,6 +377,69 @@ def test_text_of_optimizers_agrees_with_twin(host_kernels, dtype, state):
     assert_close(w, v, units, floor=1)
 
 
+# shape of the images, then size, stride, padding and dilation of the window
+WINDOWS = [
+    ((2, 3, 5, 4), (2, 2), (1, 1), (0, 0), (1, 1)),
+    ((1, 2, 6, 5), (3, 2), (2, 3), (1, 2), (2, 1)),
+    ((2, 1, 3, 2), (1, 3), (1, 2), (0, 3), (1, 2)),
+    ((1, 1, 7, 1), (2, 1), (4, 1), (0, 0), (3, 1)),
+    ((1, 1, 1, 1), (2, 2), (5, 1), (3, 1), (1, 1)),
+    ((0, 2, 3, 3), (2, 2), (1, 1), (0, 0), (1, 1)),
+]
+each_window = pytest.mark.parametrize("window", WINDOWS, ids=str)
+
+
+def images(window, dtype):
+    """Images, and patches of them that are independent of these."""
+    shape, *options = window
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype)
+    found = twins.patches(x, *options)
+    return x, rng.standard_normal(found.shape).astype(dtype)
+
+
+@each_window
+def test_twin_of_patch_sums_is_the_transpose(window):
+    x, p = images(window, np.float64)
+    shape, _, *options = window
+    sums = twins.patch_sums(p, shape[2:], *options)
+    assert sums.shape == shape
+    np.testing.assert_allclose(np.sum(sums * x), np.sum(p * twins.patches(x, *window[1:])))
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_halves_are_added_in_single_precision(dtype):
+    p = np.full((1, 60, 60, 1, 1, 1), 1.0).astype(dtype)
+    p[0, 0, 0] = 2048  # from there on float16 cannot count, and bfloat16 long before
+    p = np.broadcast_to(p, (1, 60, 60, 1, 60, 60))
+    sums = twins.patch_sums(p, (60, 60), (1, 1), (59, 59), (1, 1))
+    assert sums.dtype == dtype
+    expected = twins.patch_sums(p.astype(float), (60, 60), (1, 1), (59, 59), (1, 1))
+    np.testing.assert_array_equal(sums, expected.astype(dtype))
+
+
+@each_window
+@each_dtype
+def test_text_of_patches_agrees_with_twin(host_kernels, window, dtype):
+    x, p = images(window, dtype)
+    shape, size, *options = window
+    numbers = zip(shape[2:], size, p.shape[4:], *options)
+    args = (*shape[:2], list(numbers))
+    got = host_kernels.patches(x, p.shape, *args, back=False)
+    np.testing.assert_array_equal(got, twins.patches(x, size, *options))
+    got = host_kernels.patches(p, shape, *args, back=True)
+    assert_close(got, twins.patch_sums(p, shape[2:], *options), units_of(dtype), floor=1)
+
+
+@each_dtype
+@pytest.mark.parametrize(("m", "n"), [(5, 3), (2, 6), (1, 1), (4, 4)])
+def test_text_of_convolution_agrees_with_numpy(host_kernels, dtype, m, n):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(k).astype(dtype) for k in (m, n))
+    expected = np.convolve(a.astype(float), b.astype(float)).astype(dtype)
+    assert_close(host_kernels.convolved(a, b), expected, units_of(dtype), floor=1)
+
+
 # ---- through CuPy
 
 
@@ -497,6 +560,47 @@ def test_kernels_of_optimizers_agree_with_twins(on_gpu, dtype, state):
     check("sgd_step", 0, 1, 3, settings=(0.1, 0.9))
 
 
+@pytest.mark.parametrize("narrow", [True, False])
+@each_window
+@pytest.mark.parametrize("dtype", [*DTYPES, np.dtype("complex64"), np.dtype("int16")], ids=str)
+def test_kernels_of_patches_agree_with_twins(on_gpu, window, dtype, narrow, monkeypatch):
+    backend, put = on_gpu
+    if not narrow:  # as for arrays that are too large to be tested
+        monkeypatch.setattr(backends.cupy, "_NARROW", 0)
+    x, p = images(window, dtype)
+    shape, size, *options = window
+    for a in (x, np.asfortranarray(x)):
+        got = backend.to_host(backend.xp.patches(put(a), size, *options))
+        np.testing.assert_array_equal(got, twins.patches(x, size, *options))
+        assert got.dtype == dtype
+    if dtype.kind != "i":
+        for b in (p, np.asfortranarray(p)):
+            got = backend.to_host(backend.xp.patch_sums(put(b), shape[2:], *options))
+            expected = twins.patch_sums(p, shape[2:], *options)
+            if dtype.kind == "c":
+                np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+            else:
+                assert_close(got, expected, units_of(dtype), floor=1)
+
+
+@pytest.mark.parametrize("mode", ["full", "valid"])
+@pytest.mark.parametrize("dtype", ["?", "h", "q", "e", "f", "d", "F"])
+def test_kernel_of_convolution_agrees_with_numpy(on_gpu, mode, dtype):
+    backend, put = on_gpu
+    rng = np.random.default_rng(0)
+    for m, n in [(5, 3), (2, 6), (1, 1), (4, 4)]:
+        a, b = ((rng.standard_normal(k) * 9).astype(dtype) for k in (m, n))
+        got = backend.to_host(backend.xp.convolve(put(a), put(b)[::-1], mode))
+        expected = np.convolve(a, b[::-1], mode)
+        assert got.dtype == expected.dtype
+        if got.dtype.kind in "bi":
+            np.testing.assert_array_equal(got, expected)
+        else:
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1 if dtype == "e" else 1e-3)
+    with pytest.raises(TypeError, match="move one"):
+        backend.xp.convolve(put(a), b, mode)
+
+
 def test_one_launch_per_kernel(on_gpu):
     backend, put = on_gpu
     if launches() is None:
@@ -511,6 +615,8 @@ def test_one_launch_per_kernel(on_gpu):
         lambda: xp.softmax(x, 1): 2,
         lambda: xp.cross_entropy(x, labels): 2,
         lambda: xp.cross_entropy_grad(x[:, 0], x, labels): 2,
+        lambda: xp.patches(x[None, None], (2, 2), (1, 1), (0, 0), (1, 1)): 1,
+        lambda: xp.convolve(x[0], x[1], "full"): 1,
     }
     for call, count in expected.items():
         before = launches()

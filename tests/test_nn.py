@@ -216,3 +216,66 @@ def test_a_state_that_does_not_fit_changes_nothing(device):
         with pytest.raises((TypeError, ValueError)):
             layer.load_state_dict({"weight": before["weight"] + 1, "bias": bias})
         np.testing.assert_array_equal(layer.state_dict()["weight"], before["weight"])
+
+
+def test_convolutional_layer(device):
+    layer = nn.Conv2d(4, 6, (3, 2), stride=2, padding=1, groups=2)
+    assert (layer.weight.shape, layer.bias.shape) == ((6, 2, 3, 2), (6,))
+    for p in layer.parameters():
+        assert (p.dtype, p.device, p.requires_grad, p.is_leaf) == (np.float32, device, True, True)
+    x = gg.random.normal((5, 4, 7, 6), dtype="float32")
+    out = layer(x)
+    assert out.shape == (5, 6, 4, 4)
+    again = nn.conv2d(x, layer.weight, layer.bias, stride=2, padding=1, groups=2)
+    np.testing.assert_array_equal(host(out), host(again))
+    weight = host(nn.Conv2d(40, 24, 3, groups=2, rng=gg.random.Generator(0)).weight)
+    bound = math.sqrt(6 / ((20 + 12) * 9))
+    assert 0.99 * bound < abs(weight).max() <= bound
+    for wrong in [(0, 2, 3), (3, 4, 3)]:
+        with pytest.raises(ValueError, match="Conv2d: "):
+            nn.Conv2d(*wrong, groups=2)
+    with pytest.raises(ValueError, match="Conv2d: size"):
+        nn.Conv2d(1, 1, 0)
+
+
+def test_pooling_and_flattening_layers(device):
+    x = leaf(np.arange(32.0).reshape(2, 1, 4, 4))
+    assert host(nn.MaxPool2d(2)(x))[0, 0].tolist() == [[5, 7], [13, 15]]
+    assert host(nn.AvgPool2d(2, stride=1)(x)).shape == (2, 1, 3, 3)
+    assert host(nn.AvgPool2d((4, 2))(x))[1, 0].tolist() == [[22.5, 24.5]]
+    assert nn.Flatten()(x).shape == (2, 16)
+    assert nn.Flatten()(x[:0]).shape == (0, 16)
+    assert nn.MaxPool2d(2).parameters() == []
+
+
+def test_a_convolutional_network_learns(device):
+    """To tell horizontal from vertical stripes wherever they begin."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 24)
+    stripes = np.array([np.roll(np.eye(3)[0], shift) for shift in rng.integers(0, 3, 24)])
+    images = np.tile(stripes, (1, 2))[:, None, :, None] + np.zeros((1, 1, 1, 6))
+    images[labels == 1] = images[labels == 1].swapaxes(2, 3)
+    images += 0.1 * rng.standard_normal(images.shape)
+    x, targets = (gg.asarray(array(v)) for v in (images.astype(np.float32), labels))
+    generator = gg.random.Generator(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, rng=generator),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 2, rng=generator),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4, 2, rng=generator),
+    )
+    assert [name for name, _ in net.named_parameters()][2:4] == ["layers.3.weight", "layers.3.bias"]
+    optimizer = gg.optim.Adam(net.parameters(), lr=0.03)
+    losses = []
+    for _ in range(60):
+        loss = nn.cross_entropy(net(x), targets)
+        net.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(host(loss)))
+    assert losses[-1] < 0.1 < losses[0]
+    assert (host(gg.argmax(net(x), axis=1)) == labels).all()

@@ -22,6 +22,11 @@ def rising():
     return array([1.0, 2.0, 3.0])
 
 
+def polygon():
+    """The knots of a function with slopes 1 and 2."""
+    return array([0.0, 1.0, 3.0]), array([0.0, 1.0, 5.0])
+
+
 # case, function, its arguments, the gradients of the sum of its result (None: not looked at)
 POINTS = [
     # ---- order
@@ -131,6 +136,25 @@ POINTS = [
     ),
     ("matrix_power(x, 0)", lambda x: gg.linalg.matrix_power(x, 0), [EYE], [[[0, 0], [0, 0]]]),
     ("cross", gg.linalg.cross, [[1, 2, 3], [3, 4, 5]], [[-1, 2, -1], [1, -2, 1]]),
+    ("pad, reflected", lambda x: gg.pad(x, 2, "reflect"), [[1, 2, 3]], [[2, 3, 2]]),
+    # ---- order statistics, interpolation, pooling
+    ("median of a tie", gg.median, [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("median of an even number", gg.median, [[4, 1, 3, 2]], [[0, 0, 0.5, 0.5]]),
+    ("median with nan", gg.median, [[1, nan, 2]], [[0, 1, 0]]),
+    ("quantile 1 of a tie", lambda x: gg.quantile(x, 1), [[1, 2, 2]], [[0, 0.5, 0.5]]),
+    ("quantile", lambda x: gg.quantile(x, 0.25), [[1, 0, 4]], [[0.5, 0.5, 0]]),
+    ("nanmax of a tie", gg.nanmax, [[nan, 1, 1]], [[0, 0.5, 0.5]]),
+    ("nansum", gg.nansum, [[nan, 1]], [[0, 1]]),
+    ("interp at the first knot", lambda x: gg.interp(x, *polygon()), [0], [1]),
+    ("interp at a knot", lambda x: gg.interp(x, *polygon()), [1], [2]),
+    ("interp at the last knot", lambda x: gg.interp(x, *polygon()), [3], [2]),
+    ("interp beyond", lambda x: gg.interp(x, *polygon()), [4], [0]),
+    (
+        "max_pool2d of a tie",
+        lambda x: gg.nn.max_pool2d(x, 2),
+        [[[[[1, 2], [2, 0]]]]],
+        [[[[[0, 0.5], [0.5, 0]]]]],
+    ),
     # ---- complex numbers: steepest ascent
     ("Re z", gg.real, [1 + 2j], [1]),
     ("Re conj z", lambda z: gg.real(gg.conj(z)), [1 + 2j], [1]),
@@ -248,6 +272,37 @@ DECOMPOSED = [
     ("eig of a defective one", lambda x: gg.real(linalg.eig(x)[0]), [[[1, 1], [0, 1]]], [EYE]),
 ]
 
+ROOT_7 = math.sqrt(7)
+
+TRANSFORMS = [
+    (
+        "abs(fft), real",
+        lambda x: gg.abs(gg.fft.fft(x)),
+        [[1, 2, 4]],
+        [[1 - 4 / ROOT_7, 1 - 1 / ROOT_7, 1 + 5 / ROOT_7]],
+    ),
+    (
+        "abs(ihfft)",
+        lambda x: gg.abs(gg.fft.ihfft(x)) * 3,
+        [[1, 2, 4]],
+        [[1 - 2 / ROOT_7, 1 - 0.5 / ROOT_7, 1 + 2.5 / ROOT_7]],
+    ),
+    ("abs(irfft), odd", lambda x: gg.abs(gg.fft.irfft(x, n=3)), [[2, 1j]], [[1, 0]]),
+    (
+        "irfft, even",
+        lambda x: gg.fft.irfft(x, n=4) * array([0.0, 1.0, 2.0, 3.0]),
+        [[1, 2, 3]],
+        [[1.5, -1, -0.5]],
+    ),
+    (
+        "irfft, imaginary parts that do not count",
+        lambda x: gg.fft.irfft(x, n=4) * array([0.0, 1.0, 2.0, 3.0]),
+        [[1j, 2j, 3j]],
+        [[1.5, -1 + 1j, -0.5]],
+    ),
+    ("hfft", gg.fft.hfft, [[1, 2j, 3]], [[4, 0, 0]]),
+]
+
 
 @pytest.mark.parametrize(("case", "f", "args", "expected"), POINTS, ids=[row[0] for row in POINTS])
 def test_gradient_at_special_point(case, f, args, expected, device):
@@ -263,8 +318,16 @@ def test_gradient_at_special_point_of_decomposition(case, f, args, expected, nee
     check_gradient(f, args, expected, 1e-9)
 
 
+@pytest.mark.parametrize("needs", ["cuFFT"])
+@pytest.mark.parametrize(
+    ("case", "f", "args", "expected"), TRANSFORMS, ids=[row[0] for row in TRANSFORMS]
+)
+def test_gradient_at_special_point_of_transform(case, f, args, expected, needs, device):
+    check_gradient(f, args, expected, 1e-12)
+
+
 def check_gradient(f, args, expected, rtol):
-    args = [array(x, "complex128" if isinstance(x, complex) else "float64") for x in args]
+    args = [array(x, "complex128" if np.iscomplexobj(x) else "float64") for x in args]
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")
         f(*map(gg.asarray, args))

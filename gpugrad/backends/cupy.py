@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends
-from ..twins import working_dtypes
+from ..twins import places, working_dtypes
 from . import Backend, Device, DeviceError, Namespace
 
 KIND = "cuda"
@@ -438,12 +438,16 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "isin": on_device(isin),
         "log": complex_points(cupy.log, of_log),
         "log1p": complex_points(cupy.log1p, of_log),
+        "fftn": cupy.fft.fftn,
+        "ifftn": cupy.fft.ifftn,
+        "irfftn": _inverse_of_real(cupy.fft),
         "logical_and": truth(cupy.logical_and),
         "logical_not": truth(cupy.logical_not),
         "logical_or": truth(cupy.logical_or),
         "logical_xor": truth(cupy.logical_xor),
         "matmul": matmul,
         "power": power,
+        "rfftn": cupy.fft.rfftn,
         "round": through_float32(cupy.round),
         "searchsorted": on_device(cupy.searchsorted),
         "sign": sign,
@@ -475,6 +479,17 @@ def _linalg(cupy: Any) -> dict[str, Callable[..., Any]]:
         return cupy.linalg.solve(a, b)
 
     return {"solve": solve}
+
+
+def _inverse_of_real(fft: Any) -> Callable[..., Any]:
+    """irfftn by one axis of real results: plans for several rely on a symmetry of the input."""
+
+    def irfftn(x: Any, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -> Any:
+        if len(axes) > 1:
+            x = fft.ifftn(x, s[:-1], axes[:-1], norm)
+        return fft.irfft(x, s[-1], axes[-1], norm)
+
+    return irfftn
 
 
 def _widened(x: Any) -> Any:
@@ -522,6 +537,7 @@ def _kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         **_division_kernels(cupy),
         **_softmax_kernels(cupy),
         **_optimizer_kernels(cupy),
+        **_patch_kernels(cupy),
     }
 
 
@@ -704,3 +720,74 @@ def _optimizer_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         adam(grad, step, 1 - beta1, 1 - beta2, bias2, eps, param, m, v)
 
     return {"adam_step": adam_step, "sgd_step": sgd_step}
+
+
+_LONGEST_DIRECT = 4096  # a convolution by sums
+_NARROW = 2**30  # elements, for which indices have 32 bits
+
+
+def _patch_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
+    source = _source("common", "patches")
+    axes = [f"{name}_{axis}" for axis in "rc" for name in ("n", "size", "count", "s", "p", "d")]
+
+    def of_windows(function: str) -> Callable[..., Any]:
+        """The kernel for indices of 32 bits, whose division is many times faster, and of 64."""
+
+        def kernel(name: str, index: str) -> Any:
+            numbers = ", ".join(f"{name} {n}" for n in ["images", "channels", *axes])
+            rows, columns = (
+                f"gpugrad::window<{index}>{{{', '.join(axes[i : i + 6])}}}" for i in (0, 6)
+            )
+            return cupy.ElementwiseKernel(
+                f"raw T x, {numbers}",
+                "T y",
+                f"y = gpugrad::{function}<T>(x, ({index})i, images, channels, {rows}, {columns})",
+                f"gpugrad_{function}_{name}",
+                preamble=source,
+            )
+
+        narrow, wide = kernel("int32", "int"), kernel("int64", "long long")
+
+        def call(x: Any, out: Any, images: int, channels: int, *windows: tuple[int, ...]) -> Any:
+            call = narrow if max(x.size, out.size) < _NARROW else wide
+            return call(x, images, channels, *windows[0], *windows[1], out)
+
+        return call
+
+    patch_entry, patch_sum = of_windows("patch_entry"), of_windows("patch_sum")
+
+    def patches(x: Any, size: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+        images, channels, *lengths = x.shape
+        counts = places(lengths, size, stride, padding, dilation)
+        windows = zip(lengths, size, counts, stride, padding, dilation, strict=True)
+        out = cupy.empty((channels, *size, images, *counts), x.dtype)
+        return patch_entry(x, out, images, channels, *windows)
+
+    def patch_sums(x: Any, lengths: Any, stride: Any, padding: Any, dilation: Any) -> Any:
+        channels, *size, images = x.shape[:4]
+        windows = zip(lengths, size, x.shape[4:], stride, padding, dilation, strict=True)
+        out = cupy.empty((images, channels, *lengths), x.dtype)
+        return patch_sum(x, out, images, channels, *windows)
+
+    convolved = cupy.ElementwiseKernel(
+        "raw T a, raw T b, int64 first, int64 m, int64 n",
+        "T y",
+        "y = gpugrad::convolved<T>(a, b, i + first, m, n)",
+        "gpugrad_convolved",
+        preamble=source,
+    )
+
+    def convolve(a: Any, b: Any, mode: str) -> Any:
+        """By sums, accurate in every element; where both are long by transforms, as CuPy does."""
+        if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+            raise TypeError(_MIXED)
+        m, n = a.size, b.size
+        if min(m, n) > _LONGEST_DIRECT:
+            return cupy.convolve(a, b, mode)
+        dtype = np.result_type(a, b)
+        work = np.dtype(np.int64) if dtype.kind in "biu" else dtype
+        a, b = a.astype(work, copy=False), b.astype(work, copy=False)
+        first, size = (0, m + n - 1) if mode == "full" else (min(m, n) - 1, abs(m - n) + 1)
+        return convolved(a, b, first, m, n, cupy.empty(size, work)).astype(dtype, copy=False)
+
+    return {"convolve": convolve, "patch_sums": patch_sums, "patches": patches}

@@ -13,10 +13,12 @@ import numpy as np
 from .. import backends
 from ..tensor import Tensor
 from . import (
+    convolution,
     creation,
     decompositions,
     dtypes,
     elementwise,
+    fft,
     indexing,
     inspection,
     linalg,
@@ -24,7 +26,9 @@ from . import (
     reductions,
     searching,
     sets,
+    signal,
     sorting,
+    statistics,
     writing,
 )
 
@@ -119,10 +123,12 @@ for _name, _method in _PROPERTIES.items():
 
 __all__ = [
     "activations",
+    "convolution",
     "creation",
     "decompositions",
     "dtypes",
     "elementwise",
+    "fft",
     "indexing",
     "inspection",
     "linalg",
@@ -130,6 +136,8 @@ __all__ = [
     "reductions",
     "searching",
     "sets",
+    "signal",
     "sorting",
+    "statistics",
     "writing",
 ]

@@ -6,7 +6,7 @@ New data go to the default device; an array given to `asarray` stays where it is
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "geomspace",
     "linspace",
+    "logspace",
     "ones",
     "ones_like",
     "zeros",
@@ -311,6 +313,49 @@ def linspace(
     return _new("linspace", device, start, stop, num, dtype=dtype, endpoint=endpoint)
 
 
+def logspace(
+    start: Any,
+    stop: Any,
+    /,
+    num: int = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
+    """base ** linspace(start, stop, num): differentiable in these where they are 0-d tensors."""
+    dtype = np.dtype(dtype or result_type(start, stop, base, 1.0))
+    exponents = linspace(start, stop, num, dtype=dtype, device=device, endpoint=endpoint)
+    return astype(base**exponents, dtype, copy=False)
+
+
+def geomspace(
+    start: Any,
+    stop: Any,
+    /,
+    num: int = 50,
+    endpoint: bool = True,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
+    """`num` numbers from `start` to `stop`, each the same multiple of the one before.
+
+    Differentiable in these where they are 0-d tensors. Ends of different sign need a complex dtype.
+
+    Raises:
+        ValueError: if an end is the number 0.
+    """
+    if any(not isinstance(x, Tensor) and x == 0 for x in (start, stop)):
+        raise ValueError(f"geomspace: no multiple leads to or from 0, got {start} and {stop}")
+    dtype = np.dtype(dtype or result_type(start, stop, 1.0))
+    ends = [x for x in (start, stop) if isinstance(x, Tensor)]
+    where = ends[0].device if ends and device is None else device
+    powers = linspace(0, 1, num, dtype=dtype, device=where, endpoint=endpoint)
+    return astype(start * (stop / start) ** powers, dtype, copy=False)
+
+
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
@@ -321,6 +366,38 @@ def eye(
         k: of the diagonal: 0 the main one, above it positive, below it negative.
     """
     return _new("eye", device, n_rows, n_cols, k=k, dtype=dtype or np.float64)
+
+
+def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    """The frequencies of `fft`'s coefficients, with steps of `d`: 0, 1, ... -2, -1 over n d.
+
+    Raises:
+        ValueError: for n < 1; TypeError: for a dtype that is not real floating-point.
+    """
+    return _frequencies(
+        "fftfreq", n, [*range((n + 1) // 2), *range(-(n // 2), 0)], d, dtype, device
+    )
+
+
+def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
+    """The frequencies of `rfft`'s coefficients, with steps of `d`: 0, 1, ... n//2 over n d.
+
+    Raises:
+        ValueError: for n < 1; TypeError: for a dtype that is not real floating-point.
+    """
+    return _frequencies("rfftfreq", n, range(n // 2 + 1), d, dtype, device)
+
+
+def _frequencies(
+    name: str, n: int, steps: Sequence[int], d: float, dtype: Any, device: Any
+) -> Tensor:
+    if n < 1:
+        raise ValueError(f"{name}: n must be positive, not {n}")
+    dtype = np.dtype(dtype or np.float64)
+    if not is_inexact(dtype) or dtype.kind == "c":
+        raise TypeError(f"{name}: frequencies are real floating-point numbers, not {dtype}")
+    where = backends.default_device() if device is None else device
+    return asarray(np.asarray(steps) * (1 / (n * d)), dtype=dtype, device=where)
 
 
 @constant

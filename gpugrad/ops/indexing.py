@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends
-from ..rules import linear, raw, xp
+from ..rules import check_arrays, linear, raw, xp
 from ..tensor import Tensor
 
 __all__ = [
+    "scatter_add",
     "take",
     "take_along_axis",
 ]
@@ -113,6 +115,36 @@ def _grid(indices: Any, axis: int, shape: tuple[int, ...]) -> tuple:
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """Per element of `indices`, the element of `x` at that index along `axis`.
 
-    `indices` has as many axes as `x`; the lengths of the others broadcast.
+    `indices` has as many axes as `x`; the lengths of the others broadcast. This is what other
+    libraries call gather.
     """
     return xp(x).take_along_axis(x, indices, axis)
+
+
+def scatter_add(x: Any, indices: Any, values: Any, /, *, axis: int = 0) -> Any:
+    """A new tensor: `x` with `values` added at integer `indices` along `axis`.
+
+    The transpose of `take`. Values whose index occurs more than once add up; on a GPU in no fixed
+    order, so that the last digits may vary.
+
+    Args:
+        values: broadcasts to the shape of take(x, indices, axis=axis).
+
+    Raises:
+        IndexError: for an index that is no integer, and on the CPU for one out of range.
+        ValueError: if the shapes do not fit.
+    """
+    check_arrays("scatter_add", x, indices, values)
+    axis = normalize_axis_index(axis, x.ndim)
+    shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    try:
+        values = broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(
+            f"scatter_add: values of shape {values.shape} do not broadcast to {shape}, that of "
+            f"x[indices] for x of shape {x.shape}, indices of shape {indices.shape}, axis {axis}"
+        ) from None
+    return x + place(values, key=(*(slice(None),) * axis, indices), to=x.shape)
+
+
+from .manipulation import broadcast_to  # noqa: E402  (manipulation's derivatives index)

@@ -18,7 +18,7 @@ import gpugrad as gg
 
 from ..trees import flatten
 from .check import GradientError, check_grads
-from .rows import Row
+from .rows import Domain, Row
 from .table import ROWS
 
 # Functions without a row, and why they need no derivative, or where theirs is shown.
@@ -32,7 +32,8 @@ REASONS = {
     "broadcast_shapes": "about shapes",
     "asarray": "keeps the graph of a tensor",
     "from_dlpack": "of data from outside",
-    "linspace": "of its ends, through arithmetic",
+    **dict.fromkeys("fft.fftfreq fft.rfftfreq".split(), "makes a constant"),
+    **dict.fromkeys("geomspace linspace logspace".split(), "of its ends, through arithmetic"),
 }
 
 MODULES = {"": gg, "fft.": gg.fft, "linalg.": gg.linalg, "nn.": gg.nn, "special.": gg.special}
@@ -106,6 +107,8 @@ def _try(row: Row, entry: Entry) -> str:
 
 
 def _takes_complex(row: Row) -> bool:
+    if not any(isinstance(x, Domain) for x in row.args):
+        return False
     try:
         with np.errstate(all="ignore"):
             row.function(*(_there(x) for x in row.draw("D")))

@@ -7,15 +7,19 @@ new operation needs one row in the file of its chapter.
 from ..rows import Row
 from . import (
     activations,
+    convolution,
     decompositions,
     elementwise,
+    fft,
     indexing,
     linalg,
     manipulation,
     reductions,
     searching,
     sets,
+    signal,
     sorting,
+    statistics,
 )
 
 ROWS: list[Row] = [
@@ -24,6 +28,10 @@ ROWS: list[Row] = [
     *reductions.ROWS,
     *linalg.ROWS,
     *decompositions.ROWS,
+    *fft.ROWS,
+    *signal.ROWS,
+    *convolution.ROWS,
+    *statistics.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
     *sorting.ROWS,

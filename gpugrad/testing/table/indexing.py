@@ -9,10 +9,18 @@ from ..rows import (
     GRID,
     INDICES,
     MASK,
+    NUMERIC,
     case,
     signed,
     written,
 )
+
+
+def _scatter_add(x: np.ndarray, i: np.ndarray, values: np.ndarray, axis: int = 0) -> np.ndarray:
+    out = x.copy()
+    np.add.at(out, (*(slice(None),) * (axis % x.ndim), i), values)
+    return out
+
 
 ROWS = [
     written("getitem", "integer", lambda m, x: x[:, 1], signed(2, 3)),
@@ -38,4 +46,16 @@ ROWS = [
     case("take_along_axis", signed(3, 3), GRID, axis=-1),
     case("take_along_axis", signed(3, 2), np.array([[1, 0, 1]]), axis=1),
     case("take_along_axis", signed(1, 2), np.array([[0, 1], [1, 1], [0, 0]]), axis=1),
+    *(
+        case("scatter_add", signed(*x), i, signed(*v), dtypes=NUMERIC, **options)
+        for x, i, v, options in [
+            ((4,), INDICES, (4,), {}),
+            ((3, 2), INDICES, (4, 2), {}),
+            ((2, 3), GRID, (2, 3, 3), {"axis": -1}),
+            ((2, 3), INDICES, (4,), {"axis": 1}),
+            ((3, 2), np.array(1), (2,), {}),
+            ((3,), INDICES[:0], (0,), {}),
+        ]
+        for options in [options | {"reference": _scatter_add}]
+    ),
 ]

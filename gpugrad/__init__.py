@@ -7,7 +7,10 @@ The namespace is that of the array API standard 2025.12: `gpugrad.sin`, `gpugrad
 
 from __future__ import annotations
 
-from . import fft, linalg, nn, ops, optim, random, special, testing
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import fft, linalg, nn, ops, optim, random, testing
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .ops.activations import *
 from .ops.creation import *
@@ -20,6 +23,9 @@ from .ops.reductions import *
 from .tape import enable_grad, no_grad
 from .tensor import Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
+
+if TYPE_CHECKING:
+    from . import special
 
 __version__ = "0.1.0"
 
@@ -64,3 +70,11 @@ __all__ += ops.indexing.__all__
 __all__ += ops.linalg.__all__
 __all__ += ops.manipulation.__all__
 __all__ += ops.reductions.__all__
+
+
+def __getattr__(name: str) -> Any:
+    # its hundred functions are declared when the first is asked for: they would take a sixth of
+    # the time of an import
+    if name == "special":
+        return importlib.import_module(".special", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ import numpy as np
 from gpugrad import twins
 from gpugrad.backends import Backend, Device, Namespace
 from gpugrad.backends.numpy import NumpyGenerator
+from gpugrad.special_twins import SpecialFunctions
 
 
 def inside(x: Any) -> Any:
@@ -87,8 +88,13 @@ for _name in "eq ne lt le gt ge neg pos abs invert getitem".split():
 
 
 class _Library:
+    def __init__(self, home: Any = np) -> None:
+        self._home = home
+
     def __getattr__(self, name: str) -> Any:
-        home = twins if name in twins.__all__ else np
+        if name == "special":
+            return _Library(SpecialFunctions())
+        home = twins if self._home is np and name in twins.__all__ else self._home
         return hidden(np.add.at if name == "add_at" else getattr(home, name))
 
 

@@ -160,9 +160,9 @@ class CupyBackend(Backend):
         self.array_type = cupy.ndarray
         self.array_types = (cupy.ndarray,)
         functions = {**_replacements(cupy), **_kernels(cupy)}
-        self.xp = (
-            Namespace(cupy, **functions) if count == 1 else _PlacedNamespace(cupy, **functions)
-        )
+        namespace = Namespace if count == 1 else functools.partial(_PlacedNamespace, cupy)
+        self.xp = namespace(cupy, **functions)
+        self.xp.special = namespace(_SpecialFunctions(cupy))
 
     def devices(self) -> list[Device]:
         return list(self._devices)
@@ -200,9 +200,9 @@ class CupyBackend(Backend):
 class _PlacedNamespace(Namespace):
     """Runs every function on the device of its arrays: CuPy puts results on the current one."""
 
-    def __init__(self, cupy: Any, **functions: Any) -> None:
+    def __init__(self, cupy: Any, module: Any, **functions: Any) -> None:
         self._place = functools.partial(_placed, cupy)
-        super().__init__(cupy, **{name: self._place(f) for name, f in functions.items()})
+        super().__init__(module, **{name: self._place(f) for name, f in functions.items()})
 
     def __getattr__(self, name: str) -> Any:
         value = super().__getattr__(name)
@@ -609,3 +609,85 @@ def _optimizer_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         adam(grad, step, 1 - beta1, 1 - beta2, bias2, eps, param, m, v)
 
     return {"adam_step": adam_step, "sgd_step": sgd_step}
+
+
+# ---- special functions
+
+
+class _SpecialFunctions:
+    """kernels/special.cuh, then `cupyx.scipy.special`, over all real dtypes."""
+
+    _KERNELS = (
+        ("x", "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e"),
+        ("x", "log_ndtr logit ndtr rgamma sinc"),
+        ("x, T y", "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
+    )
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._params = {name: params for params, names in self._KERNELS for name in names.split()}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._params:
+            params = self._params[name]
+            return self._over_floats(
+                self._cupy.ElementwiseKernel(
+                    f"T {params}",
+                    "T out",
+                    f"out = gpugrad::{name}({params.replace('T ', '')})",
+                    f"gpugrad_{name}",
+                    preamble=_source("common", "activations", "special"),
+                )
+            )
+        own = getattr(type(self), f"_{name}", None)
+        if own:
+            return self._over_floats(functools.partial(own, self))
+        return self._over_floats(self._of_cupy(name))
+
+    def _of_cupy(self, name: str) -> Any:
+        return getattr(import_module("cupyx.scipy.special"), name)
+
+    def _over_floats(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """f, written for float32 and float64 arrays, for all real arrays."""
+        array_type = self._cupy.ndarray
+
+        def call(*args: Any) -> Any:
+            if any(isinstance(x, np.ndarray) for x in args):
+                raise TypeError(_MIXED)
+            arrays = [x for x in args if isinstance(x, array_type)]
+            numbers = [x for x in args if not isinstance(x, array_type)]
+            dtypes = [x.dtype for x in arrays]
+            if not any(map(_is_bfloat16, arrays)):
+                dtypes += numbers
+            work, result = working_dtypes(np.result_type(*dtypes))
+            out = f(*(x.astype(work, copy=False) if isinstance(x, array_type) else x for x in args))
+            return out.astype(result, copy=False)
+
+        return call
+
+    def _psi(self, x: Any) -> Any:
+        return self.digamma(x)
+
+    def _polygamma(self, n: Any, x: Any) -> Any:
+        gamma, zeta, where = self._of_cupy("gamma"), self._of_cupy("zeta"), self._cupy.where
+        n = self._cupy.asarray(n, dtype=x.dtype) if not hasattr(n, "dtype") else n
+        higher = (2 * (n % 2) - 1) * gamma(n + 1) * zeta(n + 1, x)
+        return where(n == 0, self.digamma(x), higher)
+
+    def _ndtri(self, x: Any) -> Any:
+        return self._of_cupy("ndtri")(x.astype(np.float64))
+
+    def _betaincc(self, a: Any, b: Any, x: Any) -> Any:
+        return self._of_cupy("betainc")(b, a, 1 - x)
+
+    def _stdtr(self, df: Any, x: Any) -> Any:
+        tail = 0.5 * self.betainc(0.5 * df, 0.5, df / (df + x * x))
+        return self._cupy.where(x < 0, tail, 1 - tail)
+
+    def _stdtrit(self, df: Any, p: Any) -> Any:
+        # from the tail in the tails, from the middle around 1/2
+        where, inverse = self._cupy.where, self.betaincinv
+        tail = where(p < 0.5, p, 1 - p)
+        far, near = inverse(0.5 * df, 0.5, 2 * tail), inverse(0.5, 0.5 * df, 1 - 2 * tail)
+        square = df * where(tail < 0.25, (1 - far) / far, near / (1 - near))
+        return where(p < 0.5, -1, 1) * self._cupy.sqrt(square)

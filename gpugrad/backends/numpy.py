@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import twins
+from ..special_twins import SpecialFunctions
 from . import Backend, Device, Namespace
 
 KIND = "cpu"
@@ -91,6 +92,7 @@ class NumpyBackend(Backend):
             min=_reducer(np.minimum),
             ones_like=_ones_like,
             prod=_reducer(np.multiply),
+            special=SpecialFunctions(),
             sum=_reducer(np.add),
             **kernels,
         )

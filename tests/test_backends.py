@@ -203,7 +203,7 @@ def test_no_operation_reads_a_value(row, hidden):
             return gg.jvp(f, xs, ts)[1]
 
         pullback(gs)
-        for derivative in (pulled, pushed):
+        for derivative in (pulled, pushed) if row.order > 1 else ():
             out, pullback = gg.vjp(derivative, *xs)
             pullback(map_tree(gg.ones_like, out))
             gg.jvp(derivative, xs, ts)

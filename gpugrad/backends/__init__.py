@@ -112,7 +112,7 @@ class Backend:
         """Wait until all work queued on `device` is done."""
 
     def generator(self, seed: int | None, device: Device) -> Any:
-        """A random state with `normal uniform integers permutation` on `device`."""
+        """A random state on `device`, as `numpy.NumpyGenerator` is one on the CPU."""
         raise NotImplementedError
 
     def name(self, device: Device) -> str:

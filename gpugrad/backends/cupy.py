@@ -140,6 +140,15 @@ class CupyGenerator:
     def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: Any) -> Any:
         return self._rng.randint(low, high, shape, dtype="int64").astype(dtype, copy=False)
 
+    def gamma(self, a: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self._rng.standard_gamma(a, shape, dtype)
+
+    def poisson(self, lam: Any, shape: tuple[int, ...]) -> Any:
+        return self._rng.poisson(lam, shape)
+
+    def binomial(self, n: Any, p: Any, shape: tuple[int, ...]) -> Any:
+        return self._rng.binomial(n, p, shape)
+
     def permutation(self, n: int) -> Any:
         return self._rng.permutation(n)
 

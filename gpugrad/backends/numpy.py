@@ -54,6 +54,15 @@ class NumpyGenerator:
     def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.asarray(self._rng.integers(low, high, shape, dtype))
 
+    def gamma(self, a: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.asarray(self._rng.standard_gamma(a, shape, dtype))
+
+    def poisson(self, lam: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._rng.poisson(lam, shape))
+
+    def binomial(self, n: Any, p: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._rng.binomial(n, p, shape))
+
     def permutation(self, n: int) -> np.ndarray:
         return self._rng.permutation(n)
 

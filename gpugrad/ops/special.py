@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..rules import check_arrays, elementwise
+from ..rules import check_arrays, elementwise, general
 from . import activations
 from .activations import log_sigmoid, sigmoid
 from .creation import full_like, zeros_like
@@ -511,6 +511,21 @@ gamma_slope = _special(
     arrays=("a", "z"),
     doc="dz / da of the quantile z of the gamma distribution of shape a.",
 )
+
+
+def _sample_rule(t: Any, a: Any, out: Any) -> Any:
+    return t * gamma_slope(a, out)
+
+
+@general((_sample_rule, None), (_sample_rule, None))
+def gamma_sample(a: Any, z: Any, /) -> Any:
+    """z, drawn from the gamma distribution of shape a, as a function of a.
+
+    The derivative is that of the quantile (Figurnov, Mohamed and Mnih 2018).
+    """
+    return +z
+
+
 _AX = ("a", "x")
 gammainc = _special(
     "gammainc",
@@ -810,10 +825,10 @@ _J1_RATIO = [(-1) ** k * c for k, c in enumerate(_I1_RATIO)]
 
 
 def _hankel(n: int) -> list[float]:
-    """Hankel's coefficients in powers of 1 / x (Abramowitz and Stegun 9.7.2)."""
+    """Hankel's coefficients in powers of 25 / x (Abramowitz and Stegun 9.7.2)."""
     out = [1.0]
     for k in range(1, 20):
-        out.append(out[-1] * (4 * n * n - (2 * k - 1) ** 2) / (8 * k))
+        out.append(out[-1] * (4 * n * n - (2 * k - 1) ** 2) / (8 * k * 25))
     return out
 
 
@@ -834,14 +849,14 @@ def _i0e_less_i1e(x: Any) -> Any:
     """i0e(x) - i1e(x) for x >= 0."""
 
     def far(x: Any) -> Any:
-        return _polynomial(_I0_LESS_I1, 1 / x) / sqrt(2 * math.pi * x)
+        return _polynomial(_I0_LESS_I1, 25 / x) / sqrt(2 * math.pi * x)
 
     return _piecewise(x > 25, x, far, lambda x: i0e(x) - i1e(x), 25, 0)
 
 
 def _k1e_less_k0e(x: Any) -> Any:
     def far(x: Any) -> Any:
-        return _polynomial(_K1_LESS_K0, 1 / x) * sqrt(0.5 * math.pi / x)
+        return _polynomial(_K1_LESS_K0, 25 / x) * sqrt(0.5 * math.pi / x)
 
     return _piecewise(x > 25, x, far, lambda x: k1e(x) - k0e(x), 25, 1)
 

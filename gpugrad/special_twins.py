@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Namespace
-from .twins import _TAIL_64, _quiet, _rational, working_dtypes
+from .twins import _TAIL_64, _quiet, _rational, erf, working_dtypes
 
 Array = np.ndarray[Any, Any]
 
@@ -146,6 +146,31 @@ def log_ndtr(x: Array) -> Array:
     tail = _scaled_tail(y)
     right = np.log1p(-tail * _exp_of_square(np.minimum(y, 40.0), -0.5))
     return np.where(x > 0, right, np.log(tail) - 0.5 * y * y)
+
+
+@_twin
+@_in_float64
+def ndtri(p: Array) -> Array:
+    """The inverse of ndtr: Abramowitz and Stegun 26.2.23, then three steps of Newton's method.
+
+    The steps are for log(ndtr) in the tails, where they keep their digits down to the smallest p.
+    """
+    q = np.where((p > 0) & (p < 1), np.minimum(p, 1 - p), 0.5)
+    log_q = np.log(q)
+    t = np.sqrt(-2 * log_q)
+    x = (2.515517 + t * (0.802853 + t * 0.010328)) / (
+        1 + t * (1.432788 + t * (0.189269 + t * 0.001308))
+    ) - t
+    for _ in range(3):
+        tail = _scaled_tail(np.abs(x))
+        square = 0.5 * x * x
+        middle = ((0.5 - q) - 0.5 * erf(-x * math.sqrt(0.5))) * np.exp(square)
+        x = x - math.sqrt(2 * math.pi) * np.where(
+            q > 0.2, middle, (np.log(tail) - square - log_q) * tail
+        )
+    x = np.where(p > 0.5, -x, x)
+    x = np.where(p == 0, -np.inf, np.where(p == 1, np.inf, x))
+    return np.where((p >= 0) & (p <= 1), x, np.nan)
 
 
 # ---- logarithms and entropies

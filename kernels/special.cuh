@@ -29,6 +29,22 @@ template <class T> __device__ T log_ndtr(T x_) {
   return static_cast<T>(log1p(-normal_cdf(-x)));
 }
 
+// the inverse of Phi: Abramowitz and Stegun 26.2.23, then Newton's method, in the tails for log(Phi)
+template <class T> __device__ T ndtri(T p_) {
+  const double p = widen(p_), q = fmin(p, 1 - p), log_q = log(q), t = sqrt(-2 * log_q);
+  if (!(q > 0)) {
+    return static_cast<T>(p == 0 ? -double(INFINITY) : p == 1 ? double(INFINITY) : double(NAN));
+  }
+  double x = (2.515517 + t * (0.802853 + t * 0.010328))
+      / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t;
+  for (int i = 0; i < 3; ++i) {
+    const double y = -0.70710678118654752440 * x, tail = 0.5 * scaled_erfc(y), square = 0.5 * x * x;
+    x -= 2.50662827463100050242 * (q > 0.2 ? ((0.5 - q) - 0.5 * ::erf(y)) * exp(square)
+                                           : (log(tail) - square - log_q) * tail);
+  }
+  return static_cast<T>(p > 0.5 ? -x : x);
+}
+
 template <class T> __device__ T logit(T x_) {
   using W = wide<T>;
   const W x = widen(x_), s = W(2) * (x - W(0.5));

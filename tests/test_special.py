@@ -196,6 +196,9 @@ LINE = np.concatenate(
 
 
 def arguments(name):
+    if name == "ndtri":
+        p = np.concatenate([np.linspace(0, 1, 99), np.logspace(-300, -1, 60), [-1, 2, nan]])
+        return [np.concatenate([p, 1 - p[99:]])]
     if name == "logit":
         return [np.linspace(0.001, 0.999, 99)]
     if name == "ellipe":
@@ -255,10 +258,10 @@ import numpy as np
 import gpugrad as gg
 assert "gpugrad.ops.special" not in sys.modules
 x = gg.asarray(np.array([0.25, 0.5]), requires_grad=True)
-names = "erf erfc erfcx ndtr log_ndtr expit log_expit logit entr sinc cbrt exp2 exprel".split()
-gg.sum(sum(getattr(gg.special, name)(x) for name in names[:-1])).backward()
+names = "erf erfc erfcx ndtr log_ndtr ndtri expit log_expit logit entr sinc cbrt exp2".split()
+gg.sum(sum(getattr(gg.special, name)(x) for name in names)).backward()
 gg.special.xlogy(x, x), gg.special.rel_entr(x, x), gg.special.softmax(x)
-gg.random.gamma(x)
+gg.random.gamma(x), gg.random.truncated_normal(x, 3)
 try:
     gg.special.gammaln(x)
 except ImportError as error:

@@ -628,7 +628,7 @@ class _SpecialFunctions:
 
     _KERNELS = (
         ("x", "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e"),
-        ("x", "log_ndtr logit ndtr rgamma sinc"),
+        ("x", "log_ndtr logit ndtr ndtri rgamma sinc"),
         ("x, T y", "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
     )
 
@@ -682,9 +682,6 @@ class _SpecialFunctions:
         n = self._cupy.asarray(n, dtype=x.dtype) if not hasattr(n, "dtype") else n
         higher = (2 * (n % 2) - 1) * gamma(n + 1) * zeta(n + 1, x)
         return where(n == 0, self.digamma(x), higher)
-
-    def _ndtri(self, x: Any) -> Any:
-        return self._of_cupy("ndtri")(x.astype(np.float64))
 
     def _betaincc(self, a: Any, b: Any, x: Any) -> Any:
         return self._of_cupy("betainc")(b, a, 1 - x)

@@ -2,6 +2,8 @@
 // unless a function says otherwise. To be included after activations.cuh.
 namespace gpugrad {
 
+__device__ inline double infinity() { return -log(0.0); }  // NVRTC has no name for it
+
 // exp(x^2) erfc(x): from 5 on by Laplace's continued fraction
 __device__ inline double scaled_erfc(double x) {
   if (x > 5) {
@@ -33,7 +35,7 @@ template <class T> __device__ T log_ndtr(T x_) {
 template <class T> __device__ T ndtri(T p_) {
   const double p = widen(p_), q = fmin(p, 1 - p), log_q = log(q), t = sqrt(-2 * log_q);
   if (!(q > 0)) {
-    return static_cast<T>(p == 0 ? -double(INFINITY) : p == 1 ? double(INFINITY) : double(NAN));
+    return static_cast<T>(p == 0 ? -infinity() : p == 1 ? infinity() : nan(""));
   }
   double x = (2.515517 + t * (0.802853 + t * 0.010328))
       / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t;
@@ -66,12 +68,12 @@ template <class T> __device__ T xlog1py(T x_, T y_) {
 template <class T> __device__ T entr(T x_) {
   using W = wide<T>;
   const W x = widen(x_);
-  return static_cast<T>(x < 0 ? W(-INFINITY) : x == 0 ? W(0) : -x * log(x));
+  return static_cast<T>(x < 0 ? W(-infinity()) : x == 0 ? W(0) : -x * log(x));
 }
 
 template <class W> __device__ W relative(W x, W y, W positive, W at_zero) {
   if (isnan(x) || isnan(y)) return x + y;
-  return x > 0 && y > 0 ? positive : x == 0 && y >= 0 ? at_zero : W(INFINITY);
+  return x > 0 && y > 0 ? positive : x == 0 && y >= 0 ? at_zero : W(infinity());
 }
 
 template <class T> __device__ T rel_entr(T x_, T y_) {
@@ -90,7 +92,7 @@ template <class T> __device__ T huber(T delta_, T r_) {
   using W = wide<T>;
   const W delta = widen(delta_), r = widen(r_), size = fabs(r);
   const W out = size <= delta ? W(0.5) * r * r : delta * (size - W(0.5) * delta);
-  return static_cast<T>(delta < 0 ? W(INFINITY) : out);
+  return static_cast<T>(delta < 0 ? W(infinity()) : out);
 }
 
 template <class T> __device__ T pseudo_huber(T delta_, T r_) {
@@ -98,7 +100,7 @@ template <class T> __device__ T pseudo_huber(T delta_, T r_) {
   const W delta = widen(delta_), r = widen(r_), size = fabs(r);
   const W share = isinf(size) ? W(1) : size / (delta + hypot(delta, r));
   const W out = delta == 0 || r == 0 ? W(0) : delta * (size * share);
-  return static_cast<T>(delta < 0 ? W(INFINITY) : out);
+  return static_cast<T>(delta < 0 ? W(infinity()) : out);
 }
 
 // sin(pi x) / (pi x)
@@ -110,7 +112,7 @@ template <class T> __device__ T sinc(T x_) {
 // (exp(x) - 1) / x
 template <class T> __device__ T exprel(T x_) {
   const double x = widen(x_);
-  return static_cast<T>(x == 0 ? 1.0 : x == INFINITY ? x : expm1(x) / x);
+  return static_cast<T>(x == 0 ? 1.0 : x == infinity() ? x : expm1(x) / x);
 }
 
 // 1 / Gamma(x)
@@ -123,7 +125,7 @@ template <class T> __device__ T rgamma(T x_) {
 __device__ inline double digamma_of(double x) {
   double out = 0;
   if (x <= 0) {
-    if (x == floor(x)) return x == 0 ? copysign(double(INFINITY), -x) : double(NAN);
+    if (x == floor(x)) return x == 0 ? copysign(infinity(), -x) : nan("");
     out = -3.14159265358979323846 / tan(3.14159265358979323846 * (x - floor(x)));
     x = 1 - x;
   }
@@ -162,8 +164,8 @@ __device__ inline double scaled_i(int n, double x) {
 
 // below 1 by the power series, then the trapezoidal rule for the integral of exp(-x cosh t) cosh(n t)
 __device__ inline double scaled_k(int n, double x) {
-  if (!(x >= 0)) return NAN;
-  if (x == 0) return INFINITY;
+  if (!(x >= 0)) return nan("");
+  if (x == 0) return infinity();
   if (x >= 25) return hankel(n, x, 1) * sqrt(1.57079632679489661923 / x);
   if (x < 1) {
     const double q = 0.25 * x * x, log_part = log(0.5 * x);
@@ -212,8 +214,8 @@ template <class T> __device__ T k1(T x) {
 // the complete elliptic integral E(m) by the arithmetic-geometric mean (Abramowitz and Stegun 17.6)
 template <class T> __device__ T ellipe(T m_) {
   const double m = widen(m_);
-  if (!(m < 1)) return static_cast<T>(m == 1 ? 1.0 : double(NAN));
-  if (isinf(m) && m < 0) return static_cast<T>(INFINITY);
+  if (!(m < 1)) return static_cast<T>(m == 1 ? 1.0 : nan(""));
+  if (isinf(m) && m < 0) return static_cast<T>(infinity());
   double a = 1, b = sqrt(1 - m), sum = 0.5 * m, power = 0.5;
   for (int i = 0; i < 40 && fabs(a - b) > 1e-16 * a; ++i) {
     const double c = 0.5 * (a - b), mean = 0.5 * (a + b);
@@ -228,7 +230,7 @@ template <class T> __device__ T ellipe(T m_) {
 // dz/da of the quantile z of the gamma distribution of shape a; see gpugrad/special_twins.py
 template <class T> __device__ T gamma_slope(T a_, T z_) {
   const double a = widen(a_), z = widen(z_);
-  if (!(a > 0 && z >= 0)) return static_cast<T>(double(NAN));
+  if (!(a > 0 && z >= 0)) return static_cast<T>(nan(""));
   if (z == 0) return static_cast<T>(0.0);
   const double log_ratio = log(z) - digamma_of(a);
   if (z < 4) {

@@ -201,8 +201,11 @@ def test_frequencies(name, parameters, law, device):
         assert abs((x <= k).mean() - law.cdf(k)) < 2.5 / math.sqrt(n)
 
 
+OF_SCALES = [x for x in CONTINUOUS if x[0] != "beta"]
+
+
 @pytest.mark.parametrize(
-    ("name", "parameters", "law"), [x for x in CONTINUOUS if x[0] != "beta"], ids=str
+    ("name", "parameters", "law"), OF_SCALES, ids=[name for name, *_ in OF_SCALES]
 )
 def test_gradients_with_the_noise_held(name, parameters, law, device):
     """Against differences of samples from one seed; such samples jump with a shape, see below."""

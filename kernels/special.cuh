@@ -227,6 +227,32 @@ template <class T> __device__ T ellipe(T m_) {
   return static_cast<T>(1.57079632679489661923 / a * (1 - sum));
 }
 
+// the dilogarithm of z = 1 - x: brought to 0 <= z <= 1/2, then the series of Bernoulli numbers in
+// -log(1 - z) (Abramowitz and Stegun 27.7; 't Hooft and Veltman 1979)
+__device__ inline double dilogarithm(double z) {
+  const double u = -log1p(-z), q = u * u;
+  const double c[] = {1.0 / 36, -1.0 / 3600, 1.0 / 211680, -1.0 / 10886400, 1.0 / 526901760,
+                      -4.0647616451442255e-11, 8.9216910204564526e-13, -1.9939295860721076e-14,
+                      4.5189800296199182e-16};
+  double sum = 0;
+  for (int k = 8; k >= 0; --k) sum = sum * q + c[k];
+  return u - 0.25 * q + u * q * sum;
+}
+
+template <class T> __device__ T spence(T x_) {
+  const double x = widen(x_), zeta2 = 1.64493406684822643647;
+  if (!(x >= 0)) return static_cast<T>(nan(""));
+  if (isinf(x)) return static_cast<T>(-x);
+  if (x == 0) return static_cast<T>(zeta2);
+  const double far = log(x - 1), near = log1p(-1 / x);
+  double out;
+  if (x < 0.5) out = zeta2 - log(x) * log1p(-x) - dilogarithm(x);
+  else if (x <= 1) out = dilogarithm(1 - x);
+  else if (x < 2) out = -dilogarithm((x - 1) / x) - 0.5 * log(x) * log(x);
+  else out = dilogarithm(1 / x) - zeta2 - 0.5 * far * far + 0.5 * near * near;
+  return static_cast<T>(out);
+}
+
 // dz/da of the quantile z of the gamma distribution of shape a; see gpugrad/special_twins.py
 template <class T> __device__ T gamma_slope(T a_, T z_) {
   const double a = widen(a_), z = widen(z_);

@@ -15,7 +15,7 @@ UNARY = ("sigmoid", "softplus", "log_sigmoid", "silu", "gelu", "erf", "relu")
 BINARY = ("sigmoid_grad", "silu_grad", "gelu_grad", "tanh_grad", "relu_grad")
 SPECIAL_UNARY = (
     *("digamma", "ellipe", "entr", "erfcx", "exprel", "i0", "i0e", "i1", "i1e"),
-    *("k0", "k0e", "k1", "k1e", "log_ndtr", "logit", "ndtr", "ndtri", "rgamma", "sinc"),
+    *("k0", "k0e", "k1", "k1e", "log_ndtr", "logit", "ndtr", "ndtri", "rgamma", "sinc", "spence"),
 )
 SPECIAL_BINARY = (
     *("gamma_slope", "huber", "kl_div", "pseudo_huber", "rel_entr", "xlog1py", "xlogy"),

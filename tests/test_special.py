@@ -75,6 +75,7 @@ TAILS = [
     ("j1", 0, 1 / 2, 0),
     ("rgamma", -2, 2, -3.6911373403938686),
     ("rgamma", 0, 1, 2 * 0.57721566490153286),
+    ("spence", 1, -1, 1 / 2),
     ("ellipk", 0, pi / 8, 9 * pi / 64),
     ("ellipe", 0, -pi / 8, -3 * pi / 64),
     ("ellipkm1", 1, -pi / 8, 9 * pi / 64),
@@ -189,7 +190,7 @@ def test_softmax_is_over_all_axes_unless_told(device):
 
 # ---- the twins and the text of the kernels, against SciPy
 
-ONE_SIDED = {"entr", "logit", "k0", "k0e", "k1", "k1e"}
+ONE_SIDED = {"spence", "entr", "logit", "k0", "k0e", "k1", "k1e"}
 LINE = np.concatenate(
     [np.linspace(-38, 38, 153), -np.logspace(-8, 3, 45), np.logspace(-8, 3, 45), [0, -0.0, nan]]
 )

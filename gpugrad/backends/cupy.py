@@ -628,7 +628,7 @@ class _SpecialFunctions:
 
     _KERNELS = (
         ("x", "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e"),
-        ("x", "log_ndtr logit ndtr ndtri rgamma sinc"),
+        ("x", "log_ndtr logit ndtr ndtri rgamma sinc spence"),
         ("x, T y", "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
     )
 
@@ -637,21 +637,22 @@ class _SpecialFunctions:
         self._params = {name: params for params, names in self._KERNELS for name in names.split()}
 
     def __getattr__(self, name: str) -> Any:
+        function = self._over_floats(self._find(name))
+        setattr(self, name, function)
+        return function
+
+    def _find(self, name: str) -> Any:
         if name in self._params:
             params = self._params[name]
-            return self._over_floats(
-                self._cupy.ElementwiseKernel(
-                    f"T {params}",
-                    "T out",
-                    f"out = gpugrad::{name}({params.replace('T ', '')})",
-                    f"gpugrad_{name}",
-                    preamble=_source("common", "activations", "special"),
-                )
+            return self._cupy.ElementwiseKernel(
+                f"T {params}",
+                "T out",
+                f"out = gpugrad::{name}({params.replace('T ', '')})",
+                f"gpugrad_{name}",
+                preamble=_source("common", "activations", "special"),
             )
         own = getattr(type(self), f"_{name}", None)
-        if own:
-            return self._over_floats(functools.partial(own, self))
-        return self._over_floats(self._of_cupy(name))
+        return functools.partial(own, self) if own else self._of_cupy(name)
 
     def _of_cupy(self, name: str) -> Any:
         return getattr(import_module("cupyx.scipy.special"), name)

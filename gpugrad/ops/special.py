@@ -106,6 +106,7 @@ __all__ = [
     "loggamma",
     "logit",
     "logsumexp",
+    "lpmv",
     "multigammaln",
     "nbdtr",
     "nbdtrc",
@@ -125,6 +126,7 @@ __all__ = [
     "sinc",
     "sindg",
     "softmax",
+    "spence",
     "stdtr",
     "stdtrit",
     "tandg",
@@ -443,35 +445,30 @@ def _rgamma_slope(x: Any) -> Any:
 
 beta = _special(
     "beta",
-    lambda t, a, b, out: t * (out * _psi_difference(a, a + b, a, b)),
-    lambda t, a, b, out: t * (out * _psi_difference(b, a + b, a, b)),
+    lambda t, a, b, out: t * (out * (digamma(a) - digamma(a + b))),
+    lambda t, a, b, out: t * (out * (digamma(b) - digamma(a + b))),
     doc="gamma(a) * gamma(b) / gamma(a + b).",
 )
 betaln = _special(
     "betaln",
-    lambda t, a, b: t * _psi_difference(a, a + b, a, b),
-    lambda t, a, b: t * _psi_difference(b, a + b, a, b),
+    lambda t, a, b: t * (digamma(a) - digamma(a + b)),
+    lambda t, a, b: t * (digamma(b) - digamma(a + b)),
     doc="log(|beta(a, b)|).",
 )
 binom = _special(
     "binom",
-    lambda t, n, k, out: t * (out * _psi_difference(n + 1, n - k + 1, n, k)),
-    lambda t, n, k, out: t * (out * _psi_difference(n - k + 1, k + 1, n, k)),
+    lambda t, n, k, out: t * (out * (digamma(n + 1) - digamma(n - k + 1))),
+    lambda t, n, k, out: t * (out * (digamma(n - k + 1) - digamma(k + 1))),
     arrays=("n", "k"),
     doc="The binomial coefficient n over k of real numbers.",
 )
 poch = _special(
     "poch",
-    lambda t, z, m, out: t * (out * _psi_difference(z + m, z, z, m)),
+    lambda t, z, m, out: t * (out * (digamma(z + m) - digamma(z))),
     lambda t, z, m, out: t * (out * digamma(z + m)),
     arrays=("z", "m"),
     doc="gamma(z + m) / gamma(z).",
 )
-
-
-def _psi_difference(x: Any, y: Any, a: Any, b: Any) -> Any:
-    x, y, _, _ = _arrays(x, y, a, b)
-    return digamma(x) - digamma(y)
 
 
 def multigammaln(a: Any, d: int, /) -> Any:
@@ -816,6 +813,31 @@ ellipe = _special(
     lambda t, x: t * (-0.5 * _ellipd(x)),
     doc="The complete elliptic integral of the second kind, of the parameter m.",
 )
+
+spence = _special("spence", lambda t, x: -t * _log_ratio(x - 1), doc="The dilogarithm of 1 - x.")
+_LOG_RATIO = [(-1) ** k / (k + 1) for k in range(30)]
+
+
+def _log_ratio(x: Any) -> Any:
+    """log(1 + x) / x."""
+    return _near_zero(x, _LOG_RATIO, lambda x: log1p(x) / x, 0.25)
+
+
+lpmv = _special(
+    "lpmv",
+    None,
+    None,
+    lambda t, m, v, x, out: t * ((v * x * out - _lpmv_below(m, v, x)) / (x * x - 1)),
+    arrays=("m", "v", "x"),
+    doc="The associated Legendre function of order m and degree v, for |x| < 1.",
+)
+
+
+def _lpmv_below(m: Any, v: Any, x: Any) -> Any:
+    """(v + m) * lpmv(m, v - 1, x), without the degree below those for which it is 0."""
+    m, v, x = _arrays(m, v, x)
+    return (v + m) * lpmv(m, where(v + m == 0, v, v - 1), x)
+
 
 # ---- Bessel functions
 

@@ -82,7 +82,7 @@ ROWS = [
         for domain, names in [
             (signed, "cosm1 exprel sindg cosdg tandg cotdg gammasgn rgamma"),
             (signed, "i0 i0e i1 i1e j0 j1"),
-            (positive, "y0 y1 k0 k0e k1 k1e exp1 expi gamma gammaln loggamma psi"),
+            (positive, "y0 y1 k0 k0e k1 k1e exp1 expi gamma gammaln loggamma psi spence"),
             (inside, "erfinv ellipk ellipe"),
             (fraction, "erfcinv ellipkm1"),
         ]
@@ -127,6 +127,7 @@ ROWS = [
     _row("fdtri", SHAPES, OTHERS, fraction, rtol=1e11),
     *(_row(name, positive, SHAPES, positive) for name in ("gdtr", "gdtrc")),
     *(_row(name, positive, positive, positive, order=1) for name in ("gdtr", "gdtrc")),
+    _row("lpmv", ORDERS, TRIALS, inside),
     _row("radian", signed, signed, signed),
     # ---- others
     case(

@@ -167,7 +167,7 @@ def _zero(t: Any) -> Any:
 
 def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
     """The sum of coefficients[k] * x**k."""
-    total = 0 * x + coefficients[-1]
+    total = full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
         total = total * x + c
     return total
@@ -205,7 +205,7 @@ def _erfcx_slope(x: Any) -> Any:
     """2 x erfcx(x) - 2 / sqrt(pi); from 6 on by Laplace's continued fraction for erfcx."""
 
     def fraction(x: Any) -> Any:
-        k = 0 * x
+        k = zeros_like(x)
         for n in range(14, 0, -1):
             k = 0.5 * n / (x + k)
         return -2 / _SQRT_PI * (k / (x + k))
@@ -878,7 +878,7 @@ def _i0e_less_i1e(x: Any) -> Any:
 
 def _k1e_less_k0e(x: Any) -> Any:
     def far(x: Any) -> Any:
-        return _polynomial(_K1_LESS_K0, 25 / x) * sqrt(0.5 * math.pi / x)
+        return _polynomial(_K1_LESS_K0, 25 / x) * math.sqrt(0.5 * math.pi) / sqrt(x)
 
     return _piecewise(x > 25, x, far, lambda x: k1e(x) - k0e(x), 25, 1)
 

@@ -70,8 +70,7 @@ class Generator:
         self, name: str, kind: str, shape: Shape, dtype: Any, *parameters: Any
     ) -> tuple[Tensor, np.dtype]:
         """Standard noise of the shape of the result, and the dtype of the result."""
-        dtype = _float_of(dtype, parameters)
-        working = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        dtype, working = _dtypes_of(dtype, *parameters)
         shape = _shape_of(name, shape, *map(_dims, parameters))
         return getattr(self, kind)(shape, working), dtype
 
@@ -178,8 +177,7 @@ class Generator:
                 "multivariate_normal: the shapes (..., n) and (..., n, n) are needed, "
                 f"got {mean.shape} and {scale_tril.shape}"
             )
-        dtype = _float_of(dtype, (mean, scale_tril))
-        working = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        dtype, working = _dtypes_of(dtype, mean, scale_tril)
         batch = _shape_of("multivariate_normal", shape, mean.shape[:-1], scale_tril.shape[:-2])
         z = self._normal((*batch, n, 1), working)
         return astype(mean + matmul(scale_tril, z)[..., 0], dtype, copy=False)
@@ -253,16 +251,14 @@ class Generator:
     def gamma(self, a: Any, scale: Any = 1.0, shape: Shape = None, *, dtype: Any = None) -> Tensor:
         """The gamma distribution of shape parameter `a` and mean a * scale."""
         _check("gamma", a=(a, None), scale=(scale, 0))
-        dtype = _float_of(dtype, (a, scale))
-        working = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        dtype, working = _dtypes_of(dtype, a, scale)
         where_to = _shape_of("gamma", shape, _dims(a), _dims(scale))
         return astype(scale * self._gamma("gamma", a, where_to, working), dtype, copy=False)
 
     def beta(self, a: Any, b: Any, shape: Shape = None, *, dtype: Any = None) -> Tensor:
         """The beta distribution of mean a / (a + b)."""
         _check("beta", a=(a, None), b=(b, None))
-        dtype = _float_of(dtype, (a, b))
-        working = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        dtype, working = _dtypes_of(dtype, a, b)
         where_to = _shape_of("beta", shape, _dims(a), _dims(b))
         logs = [self._log_gamma("beta", x, where_to, working) for x in (a, b)]
         return astype(sigmoid(logs[0] - logs[1]), dtype, copy=False)
@@ -277,8 +273,7 @@ class Generator:
         alpha = self._array("dirichlet", alpha)
         if not alpha.ndim:
             raise ValueError("dirichlet: alpha needs an axis of concentrations")
-        dtype = _float_of(dtype, (alpha,))
-        working = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        dtype, working = _dtypes_of(dtype, alpha)
         batch = _shape_of("dirichlet", shape, alpha.shape[:-1])
         logs = self._log_gamma("dirichlet", alpha, (*batch, alpha.shape[-1]), working)
         return astype(softmax(logs, axis=-1), dtype, copy=False)
@@ -409,15 +404,15 @@ def _shape_of(name: str, shape: Shape, *parameters: tuple[int, ...]) -> tuple[in
     raise ValueError(f"{name}: parameters of shapes {parameters} do not broadcast to {wanted}")
 
 
-def _float_of(dtype: Any, parameters: Sequence[Any]) -> np.dtype:
-    """`dtype`, or that of the parameters."""
+def _dtypes_of(dtype: Any, *parameters: Any) -> tuple[np.dtype, np.dtype]:
+    """`dtype`, or that of the parameters; and the one to compute in."""
     if dtype is None:
         found = [x.dtype for x in parameters if hasattr(x, "dtype") and is_inexact(x.dtype)]
         dtype = np.result_type(*found) if found else np.float64
     dtype = np.dtype(dtype)
     if not is_inexact(dtype) or dtype.kind == "c":
         raise TypeError(f"random numbers of this kind are floating-point, not {dtype}")
-    return dtype
+    return dtype, np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
 def _moved(x: Tensor, loc: Any, scale: Any, dtype: np.dtype) -> Tensor:

@@ -7,7 +7,10 @@ The namespace is that of the array API standard 2025.12: `gpugrad.sin`, `gpugrad
 
 from __future__ import annotations
 
-from . import fft, linalg, nn, ops, optim, random, special, testing
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import fft, linalg, nn, ops, optim, random, testing
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .ops.activations import *
 from .ops.creation import *
@@ -26,6 +29,9 @@ from .ops.statistics import *
 from .tape import enable_grad, no_grad
 from .tensor import STANDARDS, Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
+
+if TYPE_CHECKING:
+    from . import special
 
 __version__ = "0.1.0"
 __array_api_version__ = STANDARDS[-1]
@@ -77,3 +83,11 @@ __all__ += ops.sets.__all__
 __all__ += ops.sorting.__all__
 __all__ += ops.signal.__all__
 __all__ += ops.statistics.__all__
+
+
+def __getattr__(name: str) -> Any:
+    # its hundred functions are declared when the first is asked for: they would take a sixth of
+    # the time of an import
+    if name == "special":
+        return importlib.import_module(".special", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ Tensors alike, so derivatives of derivatives come by themselves.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -255,13 +256,13 @@ def _of_kept(rule: Rule | None, names: list[str]) -> Rule | None:
 
 
 class Dispatch(dict[type, Callable[..., Any]]):
-    """Array type -> the function `name` of its library; asked once per type."""
+    """Array type -> the function `name` (or `special.name`) of its library; asked once per type."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __missing__(self, array_type: type) -> Callable[..., Any]:
-        function = getattr(namespace_of[array_type], self.name)
+        function = operator.attrgetter(self.name)(namespace_of[array_type])
         self[array_type] = function
         return function
 

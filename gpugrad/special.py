@@ -1,6 +1,9 @@
-"""Special functions, under the names of `scipy.special`."""
+"""Special functions, under the names of `scipy.special`.
 
-from .ops.activations import log_softmax, softmax
-from .ops.reductions import logsumexp
+Some are gpugrad's own; the others need SciPy on the CPU: `pip install "gpugrad[scipy]"`.
+"""
 
-__all__ = ["log_softmax", "logsumexp", "softmax"]
+from .ops import special as _special
+from .ops.special import *
+
+__all__ = _special.__all__.copy()

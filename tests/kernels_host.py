@@ -13,6 +13,13 @@ COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
 UNARY = ("sigmoid", "softplus", "log_sigmoid", "silu", "gelu", "erf", "relu")
 BINARY = ("sigmoid_grad", "silu_grad", "gelu_grad", "tanh_grad", "relu_grad")
+SPECIAL_UNARY = (
+    *("digamma", "ellipe", "entr", "erfcx", "exprel", "i0", "i0e", "i1", "i1e"),
+    *("k0", "k0e", "k1", "k1e", "log_ndtr", "logit", "ndtr", "ndtri", "rgamma", "sinc", "spence"),
+)
+SPECIAL_BINARY = (
+    *("gamma_slope", "huber", "kl_div", "pseudo_huber", "rel_entr", "xlog1py", "xlogy"),
+)
 DIVISION = ("floor_quotient", "floor_remainder")
 TYPES = ("float", "double", "float16", "bfloat16")
 
@@ -119,12 +126,12 @@ def _each_type():
             "{ for (long k = 0; k < m + n - 1; ++k) "
             f"y[k] = gpugrad::convolved<{t}>(a, b, k, m, n); }}"
         )
-        for name in UNARY:
+        for name in UNARY + SPECIAL_UNARY:
             yield (
                 f"void {name}_{t}(const {t} *x, {t} *y, long n) "
                 f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(x[i]); }}"
             )
-        for name in BINARY + DIVISION:
+        for name in BINARY + DIVISION + SPECIAL_BINARY:
             yield (
                 f"void {name}_{t}(const {t} *g, const {t} *x, {t} *y, long n) "
                 f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(g[i], x[i]); }}"
@@ -167,7 +174,15 @@ class HostKernels:
         text = "\n".join(
             [
                 HALVES,
-                _source("common", "activations", "division", "softmax", "optimizers", "patches"),
+                _source(
+                    "common",
+                    "activations",
+                    "division",
+                    "softmax",
+                    "optimizers",
+                    "patches",
+                    "special",
+                ),
                 SOFTMAX,
                 PATCHES,
                 'extern "C" {',

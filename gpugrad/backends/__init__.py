@@ -64,8 +64,11 @@ class Device:
 class Namespace:
     """The functions of one array library, under the standard's names.
 
-    `overrides` win; every other name is looked up in `module` once and then kept.
+    `overrides` win; every other name is looked up in `module` once and then kept. Special
+    functions have a namespace of their own.
     """
+
+    special: Any
 
     def __init__(self, module: Any, **overrides: Any) -> None:
         self._module = module
@@ -125,7 +128,7 @@ class Backend:
         """Wait until all work queued on `device` is done."""
 
     def generator(self, seed: int | None, device: Device) -> Any:
-        """A random state with `normal uniform integers permutation` on `device`."""
+        """A random state on `device`, as `numpy.NumpyGenerator` is one on the CPU."""
         raise NotImplementedError
 
     def name(self, device: Device) -> str:

@@ -140,6 +140,15 @@ class CupyGenerator:
     def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: Any) -> Any:
         return self._rng.randint(low, high, shape, dtype="int64").astype(dtype, copy=False)
 
+    def gamma(self, a: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        return self._rng.standard_gamma(a, shape, dtype)
+
+    def poisson(self, lam: Any, shape: tuple[int, ...]) -> Any:
+        return self._rng.poisson(lam, shape)
+
+    def binomial(self, n: Any, p: Any, shape: tuple[int, ...]) -> Any:
+        return self._rng.binomial(n, p, shape)
+
     def permutation(self, n: int) -> Any:
         return self._rng.permutation(n)
 
@@ -171,7 +180,12 @@ class CupyBackend(Backend):
         self.array_types = (cupy.ndarray,)
         functions = {**_replacements(cupy), **_kernels(cupy)}
         namespace = Namespace if count == 1 else functools.partial(_PlacedNamespace, cupy)
-        self.xp = namespace(cupy, linalg=namespace(cupy.linalg, **_linalg(cupy)), **functions)
+        self.xp = namespace(
+            cupy,
+            linalg=namespace(cupy.linalg, **_linalg(cupy)),
+            special=namespace(_SpecialFunctions(cupy)),
+            **functions,
+        )
 
     def devices(self) -> list[Device]:
         return list(self._devices)
@@ -791,3 +805,83 @@ def _patch_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         return convolved(a, b, first, m, n, cupy.empty(size, work)).astype(dtype, copy=False)
 
     return {"convolve": convolve, "patch_sums": patch_sums, "patches": patches}
+
+
+# ---- special functions
+
+
+class _SpecialFunctions:
+    """kernels/special.cuh, then `cupyx.scipy.special`, over all real dtypes."""
+
+    _KERNELS = (
+        ("x", "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e"),
+        ("x", "log_ndtr logit ndtr ndtri rgamma sinc spence"),
+        ("x, T y", "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
+    )
+
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._params = {name: params for params, names in self._KERNELS for name in names.split()}
+
+    def __getattr__(self, name: str) -> Any:
+        function = self._over_floats(self._find(name))
+        setattr(self, name, function)
+        return function
+
+    def _find(self, name: str) -> Any:
+        if name in self._params:
+            params = self._params[name]
+            return self._cupy.ElementwiseKernel(
+                f"T {params}",
+                "T out",
+                f"out = gpugrad::{name}({params.replace('T ', '')})",
+                f"gpugrad_{name}",
+                preamble=_source("common", "activations", "special"),
+            )
+        own = getattr(type(self), f"_{name}", None)
+        return functools.partial(own, self) if own else self._of_cupy(name)
+
+    def _of_cupy(self, name: str) -> Any:
+        return getattr(import_module("cupyx.scipy.special"), name)
+
+    def _over_floats(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """f, written for float32 and float64 arrays, for all real arrays."""
+        array_type = self._cupy.ndarray
+
+        def call(*args: Any) -> Any:
+            if any(isinstance(x, np.ndarray) for x in args):
+                raise TypeError(_MIXED)
+            arrays = [x for x in args if isinstance(x, array_type)]
+            numbers = [x for x in args if not isinstance(x, array_type)]
+            dtypes = [x.dtype for x in arrays]
+            if not any(map(_is_bfloat16, arrays)):
+                dtypes += numbers
+            work, result = working_dtypes(np.result_type(*dtypes))
+            out = f(*(x.astype(work, copy=False) if isinstance(x, array_type) else x for x in args))
+            return out.astype(result, copy=False)
+
+        return call
+
+    def _psi(self, x: Any) -> Any:
+        return self.digamma(x)
+
+    def _polygamma(self, n: Any, x: Any) -> Any:
+        gamma, zeta, where = self._of_cupy("gamma"), self._of_cupy("zeta"), self._cupy.where
+        n = self._cupy.asarray(n, dtype=x.dtype) if not hasattr(n, "dtype") else n
+        higher = (2 * (n % 2) - 1) * gamma(n + 1) * zeta(n + 1, x)
+        return where(n == 0, self.digamma(x), higher)
+
+    def _betaincc(self, a: Any, b: Any, x: Any) -> Any:
+        return self._of_cupy("betainc")(b, a, 1 - x)
+
+    def _stdtr(self, df: Any, x: Any) -> Any:
+        tail = 0.5 * self.betainc(0.5 * df, 0.5, df / (df + x * x))
+        return self._cupy.where(x < 0, tail, 1 - tail)
+
+    def _stdtrit(self, df: Any, p: Any) -> Any:
+        # from the tail in the tails, from the middle around 1/2
+        where, inverse = self._cupy.where, self.betaincinv
+        tail = where(p < 0.5, p, 1 - p)
+        far, near = inverse(0.5 * df, 0.5, 2 * tail), inverse(0.5, 0.5 * df, 1 - 2 * tail)
+        square = df * where(tail < 0.25, (1 - far) / far, near / (1 - near))
+        return where(p < 0.5, -1, 1) * self._cupy.sqrt(square)

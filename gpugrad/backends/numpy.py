@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import twins
+from ..special_twins import SpecialFunctions
 from . import Backend, Device, Namespace
 
 KIND = "cpu"
@@ -99,6 +100,15 @@ class NumpyGenerator:
     def integers(self, low: int, high: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.asarray(self._rng.integers(low, high, shape, dtype))
 
+    def gamma(self, a: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.asarray(self._rng.standard_gamma(a, shape, dtype))
+
+    def poisson(self, lam: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._rng.poisson(lam, shape))
+
+    def binomial(self, n: Any, p: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._rng.binomial(n, p, shape))
+
     def permutation(self, n: int) -> np.ndarray:
         return self._rng.permutation(n)
 
@@ -144,6 +154,7 @@ class NumpyBackend(Backend):
             ones_like=_ones_like,
             prod=_reducer(np.multiply),
             rfftn=np.fft.rfftn,
+            special=SpecialFunctions(),
             sum=_reducer(np.add),
             tanh=_tanh,
             **kernels,

@@ -60,6 +60,10 @@ def inside(*shape: int) -> Domain:
     return Domain(shape, 0.1, 0.9, True)
 
 
+def fraction(*shape: int) -> Domain:
+    return Domain(shape, 0.1, 0.9, False)
+
+
 def above_1(*shape: int) -> Domain:
     return Domain(shape, 1.2, 3.0, False)
 
@@ -121,12 +125,13 @@ def entrywise(
     order: int = 2,
     function: Callable[..., Any] | None = None,
     reference: Callable[..., Any] | None = None,
+    rtol: float = 32,
 ) -> Row:
     """A row of an elementwise function; `args` are kinds of `Domain`, or arrays of shape (2, 3)."""
     domains = tuple(x(2, 3) if callable(x) else x for x in args)
     function = function or _find(gg, name)
     reference = reference or _find(np, name)
-    return Row(name, "", function, reference, domains, dtypes, order, broadcasts=True)
+    return Row(name, "", function, reference, domains, dtypes, order, broadcasts=True, rtol=rtol)
 
 
 def case(

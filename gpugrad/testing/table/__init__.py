@@ -19,6 +19,7 @@ from . import (
     sets,
     signal,
     sorting,
+    special,
     statistics,
 )
 
@@ -37,4 +38,5 @@ ROWS: list[Row] = [
     *sorting.ROWS,
     *searching.ROWS,
     *sets.ROWS,
+    *special.ROWS,
 ]

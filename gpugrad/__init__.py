@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from . import fft, linalg, nn, ops, optim, random, special, testing
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
+from .batching import vmap
+from .jacobians import hessian, hvp, jacobian
 from .ops.activations import *
 from .ops.creation import *
 from .ops.dtypes import *
@@ -40,7 +42,10 @@ __all__ = [
     "enable_grad",
     "fft",
     "grad",
+    "hessian",
+    "hvp",
     "inf",
+    "jacobian",
     "jvp",
     "linalg",
     "nan",
@@ -55,6 +60,7 @@ __all__ = [
     "testing",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
 __all__ += ops.activations.__all__
 __all__ += ops.creation.__all__

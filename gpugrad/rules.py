@@ -26,6 +26,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NUMBERS = frozenset({int, float, complex, bool})
 
+# Names of the array functions that are elementwise: those behind the operations declared so.
+elementwise_functions: set[str] = set()
+
+# Brings operands of which some are batches of arrays (`batching.py`) to one type of array; None
+# where there is nothing to do. Asked only where types differ.
+align: Callable[[Iterable[Any]], tuple[Any, ...] | None] = lambda operands: None
+
 
 class Argument:
     """What the tape must know of one array argument of an operation.
@@ -316,7 +323,11 @@ def _apply(
             _check_operand(name, x)
             arrays.append(x)
             nodes.append(None)
-    _check_one_library(name, operands, arrays)
+    if len(set(map(type, arrays))) > 1:
+        aligned = align(operands)
+        if aligned is not None:
+            return _apply(name, op, function, aligned, kwargs, bind, args)
+        _check_one_library(name, operands, arrays)
     try:
         if backends.following_devices is None:
             out = function(*arrays, *args, **kwargs)
@@ -370,10 +381,9 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
 def _check_one_library(name: str, operands: Iterable[Any], arrays: list[Any]) -> None:
     """Refuse arrays of two libraries, which one of them might convert in silence."""
     types = set(map(type, arrays))
-    if len(types) > 1:
-        libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
-        if len(libraries - {None}) > 1:
-            raise refusal(name, operands, TypeError())
+    libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
+    if len(libraries - {None}) > 1:
+        raise refusal(name, operands, TypeError())
 
 
 def _check_operand(name: str, x: Any) -> None:
@@ -413,6 +423,7 @@ def elementwise(
         doc: one line that says what it computes.
         function: name of the array function, where it is another one.
     """
+    elementwise_functions.add(function or name)
     if arrays is None:
         arrays = ("x",) if len(rules) == 1 else ("a", "b")
     op = Op(name, arrays, (), rules, rules)
@@ -471,6 +482,8 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         try:
             out = functions[library](x, y)
         except (TypeError, ValueError) as error:
+            if (aligned := align((a, b))) is not None:
+                return call(*aligned)
             raise refusal(op.name, (a, b), error) from None
         if type(out) is not library:
             out = np.asarray(out)

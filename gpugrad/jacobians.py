@@ -1,0 +1,227 @@
+"""Whole matrices of derivatives: `jacobian` and `hessian`; and `hvp`, a product with the Hessian.
+
+A Jacobian is one sweep over the tape, not one per row: the unit vectors go through the rules as a
+batch (`batching.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import batching
+from .ops.dtypes import astype
+from .ops.manipulation import concat, moveaxis, reshape
+from .rules import xp
+from .sweeps import as_tensor, pull, push, route
+from .tape import Node, enable_grad, no_grad
+from .tensor import Tensor
+from .transforms import _outputs, _Trace, _traced, grad, jvp
+from .trees import flatten
+
+# Unit vectors that go through a sweep together are so many that the largest array of the sweep
+# stays below this number of elements (of float64, 128 MiB).
+_LARGEST = 1 << 24
+
+
+def jacobian(
+    f: Callable[..., Any], argnums: int | Sequence[int] = 0, *, holomorphic: bool = False
+) -> Callable[..., Any]:
+    """A function that gives the Jacobian of `f`, all first derivatives of all results.
+
+    Rows (the reverse sweep) or columns (the forward one) are computed together, whichever are
+    fewer; in portions, so that no array of a sweep has more than 2**24 elements.
+
+    Args:
+        f: a function of tensors to a tensor, or to nested lists, tuples and dicts of them.
+        argnums: which positional arguments to differentiate: an integer, or several.
+        holomorphic: says that `f`, of complex numbers, is complex differentiable, so that there is
+            such a thing as d out / d z. It is not checked.
+
+    Returns:
+        A function of the same arguments. The Jacobian of a result of shape m by an argument of
+        shape n has shape m + n and the argument's dtype, its complex one if the result is complex.
+        The structure is that of the results, with that of the argument inside each of them (a
+        tuple with several `argnums`).
+
+    Raises:
+        TypeError: if arguments or results are integers, or complex and `holomorphic` does not say
+            so; ValueError: for `argnums` that do not fit.
+    """
+    several = isinstance(argnums, Sequence)
+
+    @functools.wraps(f)
+    def jacobian_of(*args: Any, **kwargs: Any) -> Any:
+        trace = _traced("jacobian", f, argnums, args, kwargs)
+        outs, unflatten = _outputs(trace, trace.out)
+        _check_numbers(trace, outs, holomorphic)
+        rows, columns = (sum(x.size for x in xs) for xs in (outs, trace.inputs))
+        blocks = None
+        if columns < rows or any(x.dtype.kind == "c" for x in outs) and not holomorphic:
+            blocks = _by_columns(trace, outs)
+        else:
+            blocks = _by_rows(trace, outs)
+        results = []
+        for x, row in zip(outs, blocks, strict=True):
+            dtypes = [_dtype(x, y) for y in trace.inputs]
+            row = [astype(b, dtype, copy=False) for b, dtype in zip(row, dtypes, strict=True)]
+            parts = trace.rebuild(trace.like_given(row))
+            results.append(tuple(parts) if several else parts[0])
+        return unflatten(results)
+
+    return jacobian_of
+
+
+def _check_numbers(trace: _Trace, outs: list[Tensor], holomorphic: bool) -> None:
+    complexes = [x.dtype for x in trace.inputs if x.dtype.kind == "c"]
+    if complexes and not holomorphic:
+        raise TypeError(
+            f"jacobian: {trace.name} has an argument of {complexes[0]}: say holomorphic=True if it "
+            "is complex differentiable, else make it a function of real and imaginary parts "
+            "(the gradient of a real function: gpugrad.grad)"
+        )
+    for x in outs:
+        if holomorphic and x.dtype.kind != "c":
+            raise TypeError(f"jacobian: {trace.name} is no holomorphic function: it gives {x.dtype}")
+
+
+def _dtype(out: Tensor, x: Tensor) -> Any:
+    return np.result_type(x.dtype, np.complex64) if out.dtype.kind == "c" else x.dtype
+
+
+def _portions(x: Tensor, path: list[Node]) -> Iterator[tuple[Any, int]]:
+    """The unit vectors of the shape of `x`, some at a time, as arrays of shape (count, *x.shape)."""
+    largest = max([math.prod(node.shape) for node in path], default=1)
+    step = max(1, _LARGEST // max(x.size, largest, 1))
+    for start in range(0, x.size, step):
+        count = min(step, x.size - start)
+        units = xp(x.data).eye(count, x.size, k=start, dtype=x.dtype)
+        yield xp(x.data).reshape(units, (count, *x.shape)), count
+
+
+def _joined(portions: list[Any], like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Arrays (count, ...), of which one is None where all are, as one of `shape`."""
+    if not portions or portions[0] is None:
+        return Tensor(xp(like.data).zeros(shape, like.dtype), None)
+    tensors = [as_tensor(p) for p in portions]
+    return reshape(tensors[0] if len(tensors) == 1 else concat(tensors), shape)
+
+
+def _by_rows(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
+    """The reverse sweep: per result the Jacobians by every input."""
+    return [_rows(trace, x) for x in outs]
+
+
+def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
+    found: list[list[Any]] = [[] for _ in trace.inputs]
+    if out.node is not None:
+        order, record = trace.reach([out.node])
+        path, ends = route(order, trace.nodes), set(trace.nodes)
+        here, level = batching.depth(), batching.deepest(order) + 1
+        with enable_grad() if record else no_grad():
+            for units, count in _portions(out, path):
+                with batching.examples(count, level):
+                    units = Tensor(units, None) if record else units
+                    reached = pull(
+                        path,
+                        ends,
+                        {out.node: batching.up(units, level, count)},
+                        record=record,
+                        release=False,
+                        lift=batching.kept_at(level, count),
+                    )
+                    for node, portions in zip(trace.nodes, found, strict=True):
+                        c = reached.get(node)
+                        c = None if c is None else batching.down(c, level, count, here)
+                        portions.append(c)
+    with enable_grad():
+        return [
+            _joined(portions, x, out.shape + x.shape)
+            for portions, x in zip(found, trace.inputs, strict=True)
+        ]
+
+
+def _by_columns(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
+    """The forward sweep: per result the Jacobians by every input."""
+    order, record = trace.reach([x.node for x in outs if x.node is not None])
+    blocks: list[list[Tensor]] = [[] for _ in outs]
+    for x, node in zip(trace.inputs, trace.nodes, strict=True):
+        path = route(order, [node])
+        for row, block in zip(blocks, _columns(order, path, x, outs, record), strict=True):
+            row.append(block)
+    return blocks
+
+
+def _columns(
+    order: list[Node], path: list[Node], x: Tensor, outs: list[Tensor], record: bool
+) -> list[Tensor]:
+    assert x.node is not None
+    found: list[list[Any]] = [[] for _ in outs]
+    here, level = batching.depth(), batching.deepest(order) + 1
+    with enable_grad() if record else no_grad():
+        for units, count in _portions(x, path):
+            with batching.examples(count, level):
+                units = Tensor(units, None) if record else units
+                reached = push(
+                    path,
+                    {x.node: batching.up(units, level, count)},
+                    record=record,
+                    lift=batching.kept_at(level, count),
+                )
+                for out, portions in zip(outs, found, strict=True):
+                    t = None if out.node is None else reached.get(out.node)
+                    t = None if t is None else batching.down(t, level, count, here)
+                    portions.append(t)
+        results = []
+        for out, portions in zip(outs, found, strict=True):
+            columns = _joined(portions, out, x.shape + out.shape)
+            back = moveaxis(columns, tuple(range(x.ndim)), tuple(range(-x.ndim, 0)))
+            results.append(back)
+    return results
+
+
+def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """A function that gives the Hessian of a scalar function `f`, all its second derivatives.
+
+    It is the Jacobian of the gradient.
+
+    Args:
+        f: returns a 0-d (or one-element) tensor, real.
+        argnums: which positional arguments to differentiate: an integer, or several.
+
+    Returns:
+        A function of the same arguments. The Hessian by an argument of shape n has shape n + n;
+        for nested structures, and several `argnums`, the structure twice, one inside the other.
+
+    Raises:
+        ValueError, TypeError: as `grad`; TypeError for complex arguments.
+    """
+    return jacobian(grad(f, argnums), argnums)
+
+
+def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> Any:
+    """The product of the Hessian of a scalar function `f` at `primals` with `vectors`.
+
+    The gradient's derivative along `vectors` (Pearlmutter 1994): as dear as a few gradients, and
+    the Hessian itself is never made.
+
+    Args:
+        f: returns a 0-d (or one-element) tensor, real.
+        primals: a tuple or list of arguments: arrays, tensors, or nested structures of them.
+        vectors: of the same structure and shapes.
+
+    Returns:
+        The product, in the structure of `primals`.
+
+    Raises:
+        ValueError, TypeError: as `jvp` and `grad`.
+    """
+    if not isinstance(primals, (tuple, list)):
+        raise TypeError("hvp: primals is a tuple or list, one item per argument")
+    gradient = grad(f, tuple(range(len(primals))))
+    product, _ = flatten(jvp(gradient, primals, vectors)[1])
+    return flatten(primals)[1](product)

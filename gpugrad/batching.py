@@ -48,7 +48,6 @@ class BatchedArray:
 
     level: ClassVar[int]
     inner: ClassVar[type]
-    root: ClassVar[type]  # of the arrays without hidden axes
     xp: ClassVar[Library]
 
     def __init__(self, values: Any, batched: bool) -> None:
@@ -99,7 +98,7 @@ class BatchedArray:
 
     def __getattr__(self, name: str) -> Any:
         """A method: the function of that name."""
-        if name.startswith("__") or not callable(getattr(self.root, name, None)):
+        if name.startswith("__") or not callable(getattr(self.values, name, None)):
             raise AttributeError(f"a batch of arrays has no {name!r}")
         return functools.partial(getattr(self.xp, name), self)
 
@@ -115,7 +114,7 @@ class BatchedArray:
             "none written into a tensor that all examples share (see gpugrad.where, zeros_like)"
         )
 
-    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __len__ = _refuse
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
 
 
 def level_of(x: Any) -> int:
@@ -124,11 +123,10 @@ def level_of(x: Any) -> int:
 
 
 @functools.cache
-def _batches_of(inner: type) -> type[BatchedArray]:
+def _batches_of(inner: Any) -> type[BatchedArray]:
     """The type of a batch of arrays of type `inner`, a backend of its own."""
     made: Any = type("BatchedArray", (BatchedArray,), {"__slots__": ()})
     made.inner, made.level = inner, getattr(inner, "level", 0) + 1
-    made.root = getattr(inner, "root", inner)
     made.xp = Library(made, rules.namespace_of[inner], "")
     backends._by_type[made] = _Batches(made)
     return made
@@ -136,8 +134,10 @@ def _batches_of(inner: type) -> type[BatchedArray]:
 
 def _shared(x: Any) -> BatchedArray:
     """The raw array `x` as a batch whose examples share it."""
-    x = as_array(x)
-    return _batches_of(type(x))(x, False)
+    home = backends.backend_of(x)
+    if type(x) is not home.array_type:  # an array scalar, or of a subclass
+        x = home.asarray(x, None, home.device_of(x), None)
+    return _batches_of(home.array_type)(x, False)
 
 
 class _Batches(Backend):
@@ -146,7 +146,7 @@ class _Batches(Backend):
     kind = "batch"
 
     def __init__(self, array_type: type[BatchedArray]) -> None:
-        self.array_type = array_type
+        self.array_type = self._make = array_type
         self.array_types = (array_type,)
         self.xp = array_type.xp
         self._inside: Any = backends.find_backend(array_type.inner)
@@ -158,10 +158,10 @@ class _Batches(Backend):
         return backends.device_of(array.values)
 
     def asarray(self, obj: Any, dtype: Any, device: Device, copy: bool | None) -> Any:
-        batched = isinstance(obj, BatchedArray) and obj.batched
-        if isinstance(obj, self.array_type):
-            obj = obj.values
-        return self.array_type(self._inside.asarray(obj, dtype, device, copy), batched)
+        values, batched = obj, False
+        if type(obj) is self._make:
+            values, batched = obj.values, obj.batched
+        return self._make(self._inside.asarray(values, dtype, device, copy), batched)
 
     def to_host(self, array: Any) -> Any:
         return array._refuse()
@@ -215,7 +215,7 @@ class Library(Namespace):
         elif path in _OF_MATRICES:
             value = functools.partial(self._of_matrices, f)
         else:
-            value = functools.partial(self._one_by_one, f)
+            value = functools.partial(self.one_by_one, f)
         setattr(self, name, value)
         return value
 
@@ -249,7 +249,7 @@ class Library(Namespace):
         """The number of examples; 0 if all is shared."""
         return next((x.values.shape[0] for x in arrays if self._is_batch(x) and x.batched), 0)
 
-    def _one_by_one(self, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def one_by_one(self, f: Callable[..., Any], *args: Any, **options: Any) -> Any:
         given = (list(args), options)
         count = self._count(*_leaves(given))
         if not count:
@@ -299,14 +299,14 @@ class Library(Namespace):
         self, f: Callable[..., Any], x: Any, axis: Any = None, *args: Any, **options: Any
     ) -> Any:
         if not (self._is_batch(x) and x.batched):
-            return self._one_by_one(f, x, axis, *args, **options)
+            return self.one_by_one(f, x, axis, *args, **options)
         axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim)
         v = x.values
         if x.ndim == 0:
             v, axes = self._module.reshape(v, (*v.shape, 1)), (0,)
             options["keepdims"] = False
         elif not len(axes):
-            return self._one_by_one(f, x, axis, *args, **options)
+            return self.one_by_one(f, x, axis, *args, **options)
         return self._made(f(v, _from_end(axes, v.ndim - 1), *args, **options), True)
 
     def _along(
@@ -318,7 +318,7 @@ class Library(Namespace):
         **options: Any,
     ) -> Any:
         if not (self._is_batch(x) and x.batched):
-            return self._one_by_one(f, x, *args, **options)
+            return self.one_by_one(f, x, *args, **options)
         axis, *args_ = args or (options.pop("axis", default),)
         if axis is not None and x.ndim:
             axis = normalize_axis_index(axis, x.ndim) - x.ndim
@@ -331,7 +331,7 @@ class Library(Namespace):
     def _of_matrices(self, f: Callable[..., Any], x: Any, *args: Any, **options: Any) -> Any:
         if self._is_batch(x) and x.ndim >= 2:
             return self._made(f(x.values, *args, **options), x.batched)
-        return self._one_by_one(f, x, *args, **options)
+        return self.one_by_one(f, x, *args, **options)
 
     # -- shapes
 
@@ -353,7 +353,7 @@ class Library(Namespace):
 
     def full_like(self, x: Any, fill_value: Any, dtype: Any = None) -> Any:
         if self._is_batch(fill_value):
-            return self._one_by_one(self._module.full_like, x, fill_value, dtype=dtype)
+            return self.one_by_one(self._module.full_like, x, fill_value, dtype=dtype)
         return self._zeros_like(x, "full_like", fill_value, dtype=dtype)
 
     def reshape(self, x: Any, shape: Any, **options: Any) -> Any:
@@ -445,7 +445,7 @@ class Library(Namespace):
 
     def take_along_axis(self, x: Any, indices: Any, axis: int | None = -1) -> Any:
         if axis is None or x.ndim != indices.ndim:
-            return self._one_by_one(self._module.take_along_axis, x, indices, axis)
+            return self.one_by_one(self._module.take_along_axis, x, indices, axis)
         count = self._count(x, indices)
         axis = normalize_axis_index(axis, x.ndim) - x.ndim
         v, i = (self._spread(a, count) if count else a.values for a in (x, indices))
@@ -479,7 +479,7 @@ class Library(Namespace):
             items, hidden = found
             out = x.values[items]
             return self._made(moveaxis(out, hidden, 0) if hidden else out, True)
-        return self._one_by_one(lambda x, key: x[key], x, key)
+        return self.one_by_one(lambda x, key: x[key], x, key)
 
     def setitem(self, x: Any, key: Any, value: Any) -> None:
         """x[key] = value; `x` gets an array per example where the others have."""
@@ -536,7 +536,7 @@ class Library(Namespace):
     def dot(self, a: Any, b: Any) -> Any:
         if 1 <= a.ndim <= 2 and 1 <= b.ndim <= 2:
             return self.matmul(a, b)
-        return self._one_by_one(self._module.dot, a, b)
+        return self.one_by_one(self._module.dot, a, b)
 
     def einsum(self, subscripts: str, *arrays: Any, **options: Any) -> Any:
         inputs, output = subscripts.split("->")
@@ -559,7 +559,7 @@ class Library(Namespace):
         """f, in which every row stands for itself, of the rows of all examples."""
         count = self._count(*arrays)
         if not count:
-            return self._one_by_one(f, *arrays)
+            return self.one_by_one(f, *arrays)
         values = [self._spread(x, count) for x in arrays]
         flat = [self._module.reshape(v, (count * v.shape[1], *v.shape[2:])) for v in values]
         out = f(*flat)
@@ -599,6 +599,8 @@ _OPERATORS = {
     "xor": "bitwise_xor",
     "lshift": "bitwise_left_shift",
     "rshift": "bitwise_right_shift",
+}
+_COMPARISONS = {
     "eq": "equal",
     "ne": "not_equal",
     "lt": "less",
@@ -606,6 +608,7 @@ _OPERATORS = {
     "gt": "greater",
     "ge": "greater_equal",
 }
+_UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
 
 
 def _operator(name: str, swapped: bool) -> Callable[[BatchedArray, Any], Any]:
@@ -624,15 +627,16 @@ def _operator(name: str, swapped: bool) -> Callable[[BatchedArray, Any], Any]:
 for _name, _function in _OPERATORS.items():
     setattr(BatchedArray, f"__{_name}__", _operator(_function, False))
     setattr(BatchedArray, f"__r{_name}__", _operator(_function, True))
-for _name, _function in {"neg": "negative", "pos": "positive", "abs": "abs"}.items():
+for _name, _function in _COMPARISONS.items():
+    setattr(BatchedArray, f"__{_name}__", _operator(_function, False))
+for _name, _function in _UNARY.items():
     setattr(BatchedArray, f"__{_name}__", lambda self, f=_function: getattr(self.xp, f)(self))
-BatchedArray.__invert__ = lambda self: self.xp.bitwise_invert(self)  # type: ignore[attr-defined]
 
 
 # ---- between levels
 
 
-@linear(lambda t, level, count: leave(t, level=level, count=count))
+@linear(lambda t, level, count: leave(t, level=level, count=count))  # type: ignore[has-type]
 def enter(x: Any, /, *, level: int, count: int) -> Any:
     """Axis 0 of `x`, of length `count`, becomes the hidden axis of `level`."""
     return _hide(_shared(x) if level_of(x) < level else x, 0, level)
@@ -661,7 +665,7 @@ def _show(x: Any, axis: int, level: int, count: int) -> Any:
     return type(x)(moveaxis(values, 0, axis), False)
 
 
-@linear(lambda t, level, count: total(t, level=level, count=count))
+@linear(lambda t, level, count: total(t, level=level, count=count))  # type: ignore[has-type]
 def lift(x: Any, /, *, level: int, count: int) -> Any:
     """`x`, one level below, as an array of `level` that all `count` examples share."""
     return _shared(x) if level_of(x) < level else x
@@ -830,9 +834,11 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             several = isinstance(out_axes, (tuple, list))
             if several and not (isinstance(out, (tuple, list)) and len(out) == len(out_axes)):
                 raise ValueError(f"vmap: out_axes={out_axes} does not fit the results")
-            ends = [
-                a for a, part in zip(out_axes, out, strict=True) for _ in flatten(part)[0]
-            ] if several else [out_axes] * len(outs)
+            ends = (
+                [a for a, part in zip(out_axes, out, strict=True) for _ in flatten(part)[0]]
+                if several
+                else [out_axes] * len(outs)
+            )
             results = []
             for x, axis in zip(outs, ends, strict=True):
                 if not isinstance(x, Tensor):

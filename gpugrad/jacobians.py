@@ -60,8 +60,7 @@ def jacobian(
         outs, unflatten = _outputs(trace, trace.out)
         _check_numbers(trace, outs, holomorphic)
         rows, columns = (sum(x.size for x in xs) for xs in (outs, trace.inputs))
-        blocks = None
-        if columns < rows or any(x.dtype.kind == "c" for x in outs) and not holomorphic:
+        if columns < rows or (any(x.dtype.kind == "c" for x in outs) and not holomorphic):
             blocks = _by_columns(trace, outs)
         else:
             blocks = _by_rows(trace, outs)
@@ -86,7 +85,7 @@ def _check_numbers(trace: _Trace, outs: list[Tensor], holomorphic: bool) -> None
         )
     for x in outs:
         if holomorphic and x.dtype.kind != "c":
-            raise TypeError(f"jacobian: {trace.name} is no holomorphic function: it gives {x.dtype}")
+            raise TypeError(f"jacobian: {trace.name} gives {x.dtype}: it is not holomorphic")
 
 
 def _dtype(out: Tensor, x: Tensor) -> Any:
@@ -94,7 +93,7 @@ def _dtype(out: Tensor, x: Tensor) -> Any:
 
 
 def _portions(x: Tensor, path: list[Node]) -> Iterator[tuple[Any, int]]:
-    """The unit vectors of the shape of `x`, some at a time, as arrays of shape (count, *x.shape)."""
+    """The unit vectors of the shape of `x`, some at a time: arrays (count, *x.shape), and count."""
     largest = max([math.prod(node.shape) for node in path], default=1)
     step = max(1, _LARGEST // max(x.size, largest, 1))
     for start in range(0, x.size, step):

@@ -29,9 +29,13 @@ _NUMBERS = frozenset({int, float, complex, bool})
 # Names of the array functions that are elementwise: those behind the operations declared so.
 elementwise_functions: set[str] = set()
 
-# Brings operands of which some are batches of arrays (`batching.py`) to one type of array; None
-# where there is nothing to do. Asked only where types differ.
-align: Callable[[Iterable[Any]], tuple[Any, ...] | None] = lambda operands: None
+
+def align(operands: Iterable[Any]) -> tuple[Any, ...] | None:
+    """Operands of which some are batches as arrays of one type; None if there is nothing to do.
+
+    Asked only where types differ. `batching.py` puts in the function that does it.
+    """
+    return None
 
 
 class Argument:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import fft, linalg, nn, ops, optim, random, special, testing
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .batching import vmap
+from .custom import checkpoint, custom_vjp
 from .jacobians import hessian, hvp, jacobian
 from .ops.activations import *
 from .ops.creation import *
@@ -35,6 +36,8 @@ __all__ = [
     "Device",
     "DeviceError",
     "Tensor",
+    "checkpoint",
+    "custom_vjp",
     "default_device",
     "device",
     "devices",

@@ -697,6 +697,11 @@ def depth() -> int:
     return len(_counts.get())
 
 
+def count_at(level: int) -> int:
+    """The number of examples that `level` has here."""
+    return _counts.get()[level - 1]
+
+
 def deepest(order: Iterable[Node]) -> int:
     """The highest level that the nodes of a tape, or the arrays here, have."""
     levels = (node.edges[0][2][0] for node in order if node.op in _CROSSINGS)
@@ -717,10 +722,11 @@ def examples(count: int, level: int | None = None) -> Iterator[int]:
 
 def here(x: Tensor) -> Tensor:
     """`x` at the level of the innermost batch."""
-    return _lifted(x, depth()) if depth() else x
+    return lifted(x, depth()) if depth() else x
 
 
-def _lifted(x: Any, level: int, counts: tuple[int, ...] | None = None) -> Any:
+def lifted(x: Any, level: int, counts: tuple[int, ...] | None = None) -> Any:
+    """The array or Tensor `x` at `level`, where the levels between have `counts` examples."""
     if not isinstance(x, Tensor):
         while level_of(x) < level:
             x = _shared(x)
@@ -740,7 +746,7 @@ def _align(operands: Iterable[Any]) -> tuple[Any, ...] | None:
     levels = [level_of(x) for x in arrays if backends.find_backend(type(x)) is not None]
     if len(set(levels)) < 2:
         return None
-    return tuple(x if isinstance(x, _NUMBERS) else _lifted(x, max(levels)) for x in operands)
+    return tuple(x if isinstance(x, _NUMBERS) else lifted(x, max(levels)) for x in operands)
 
 
 rules.align = _align
@@ -759,7 +765,7 @@ def kept_at(level: int, count: int) -> Callable[[Any], Any]:
         if isinstance(value, Tensor) or (
             not isinstance(value, np.generic) and backends.find_backend(type(value)) is not None
         ):
-            return _lifted(value, level, counts)
+            return lifted(value, level, counts)
         return value
 
     return at
@@ -767,7 +773,7 @@ def kept_at(level: int, count: int) -> Callable[[Any], Any]:
 
 def up(x: Any, level: int, count: int) -> Any:
     """The array or Tensor `x`, with an axis of `count` examples in front, entered at `level`."""
-    return enter(_lifted(x, level - 1, (1,) * level), level=level, count=count)
+    return enter(lifted(x, level - 1, (1,) * level), level=level, count=count)
 
 
 def down(x: Any, level: int, count: int, to: int) -> Any:
@@ -843,7 +849,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             for x, axis in zip(outs, ends, strict=True):
                 if not isinstance(x, Tensor):
                     raise TypeError(f"vmap: a Tensor is needed, {f!r} returned {type(x).__name__}")
-                x = leave(_lifted(x, level), level=level, count=count)
+                x = leave(lifted(x, level), level=level, count=count)
                 results.append(moveaxis(x, 0, axis) if axis else x)
         for i, x in enumerate(results):
             if raw_only and x.node is None and before == 0:
@@ -862,7 +868,7 @@ def _moved_in(x: Any, axis: int) -> Any:
 
 
 def _entered(x: Tensor, level: int, count: int) -> Tensor:
-    return enter(_lifted(x, level - 1), level=level, count=count)
+    return enter(lifted(x, level - 1), level=level, count=count)
 
 
 from .ops.creation import asarray  # noqa: E402

@@ -109,7 +109,7 @@ class Backend:
         """Wait until all work queued on `device` is done."""
 
     def generator(self, seed: int | None, device: Device) -> Any:
-        """A random state with `normal uniform integers permutation` on `device`."""
+        """A random state on `device`: `normal uniform integers permutation get_state set_state`."""
         raise NotImplementedError
 
     def name(self, device: Device) -> str:

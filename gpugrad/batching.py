@@ -40,9 +40,11 @@ class BatchedArray:
     Attributes:
         values: all of them, with a hidden axis in front; without it if not `batched`, which says
             that the examples share one array.
+        diagonal: where the values are rows of a diagonal matrix, (start, entries): row i has
+            entries[i] in column start + i. A product then need not multiply all the zeros.
     """
 
-    __slots__ = ("__weakref__", "batched", "values")
+    __slots__ = ("__weakref__", "batched", "diagonal", "values")
     __array_ufunc__ = None  # NumPy's operators leave it to these
     __hash__ = None  # type: ignore[assignment]
 
@@ -53,6 +55,7 @@ class BatchedArray:
     def __init__(self, values: Any, batched: bool) -> None:
         self.values = values
         self.batched = batched
+        self.diagonal: tuple[int, Any] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -490,6 +493,7 @@ class Library(Namespace):
         self._write(self._module.add_at, x, key, value)
 
     def _write(self, write: Callable[..., Any], x: Any, key: Any, value: Any) -> None:
+        x.diagonal = None
         count = self._count(x, *_leaves([value, key]))
         found = self._key(key)
         if count and not x.batched:
@@ -519,7 +523,11 @@ class Library(Namespace):
             return self._made(product(x, y), False)
         if not (a.ndim and b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
             raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit")
-        if b.ndim <= 2 and not b.batched:  # one product of matrices for all examples
+        if a.diagonal is not None and b.ndim == 2 and not b.batched:
+            out = _scaled_rows(a.diagonal, y)
+        elif b.diagonal is not None and a.ndim == 2 and not a.batched:
+            out = _scaled_rows(b.diagonal, x.swapaxes(-1, -2))
+        elif b.ndim <= 2 and not b.batched:  # one product of matrices for all examples
             rows = self._module.reshape(x, (math.prod(x.shape[:-1]), a.shape[-1]))
             out = self._module.reshape(product(rows, y), x.shape[:-1] + b.shape[1:])
         elif a.ndim == 2 and b.ndim == 1 and not a.batched:
@@ -565,6 +573,12 @@ class Library(Namespace):
         out = f(*flat)
         out = self._module.reshape(out, (*values[0].shape[:2], *out.shape[1:]))
         return self._made(out, True)
+
+
+def _scaled_rows(diagonal: tuple[int, Any], matrix: Any) -> Any:
+    """The product of rows of a diagonal matrix with `matrix`."""
+    start, entries = diagonal
+    return matrix[start : start + entries.shape[0]] * entries[:, None]
 
 
 def _set(x: Any, key: Any, value: Any) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import batching
+from . import backends, batching
 from .ops.dtypes import astype
 from .ops.manipulation import concat, moveaxis, reshape
-from .rules import xp
+from .rules import ElementwiseOp, xp
 from .sweeps import as_tensor, pull, push, route
 from .tape import Node, enable_grad, no_grad
 from .tensor import Tensor
@@ -92,24 +92,6 @@ def _dtype(out: Tensor, x: Tensor) -> Any:
     return np.result_type(x.dtype, np.complex64) if out.dtype.kind == "c" else x.dtype
 
 
-def _portions(x: Tensor, path: list[Node]) -> Iterator[tuple[Any, int]]:
-    """The unit vectors of the shape of `x`, some at a time: arrays (count, *x.shape), and count."""
-    largest = max([math.prod(node.shape) for node in path], default=1)
-    step = max(1, _LARGEST // max(x.size, largest, 1))
-    for start in range(0, x.size, step):
-        count = min(step, x.size - start)
-        units = xp(x.data).eye(count, x.size, k=start, dtype=x.dtype)
-        yield xp(x.data).reshape(units, (count, *x.shape)), count
-
-
-def _joined(portions: list[Any], like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Arrays (count, ...), of which one is None where all are, as one of `shape`."""
-    if not portions or portions[0] is None:
-        return Tensor(xp(like.data).zeros(shape, like.dtype), None)
-    tensors = [as_tensor(p) for p in portions]
-    return reshape(tensors[0] if len(tensors) == 1 else concat(tensors), shape)
-
-
 def _by_rows(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
     """The reverse sweep: per result the Jacobians by every input."""
     return [_rows(trace, x) for x in outs]
@@ -120,23 +102,13 @@ def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
     if out.node is not None:
         order, record = trace.reach([out.node])
         path, ends = route(order, trace.nodes), set(trace.nodes)
-        here, level = batching.depth(), batching.deepest(order) + 1
+
+        def sweep(cotangents: dict[Node, Any], **how: Any) -> dict[Node, Any]:
+            return pull(path, ends, cotangents, release=False, **how)
+
         with enable_grad() if record else no_grad():
-            for units, count in _portions(out, path):
-                with batching.examples(count, level):
-                    units = Tensor(units, None) if record else units
-                    reached = pull(
-                        path,
-                        ends,
-                        {out.node: batching.up(units, level, count)},
-                        record=record,
-                        release=False,
-                        lift=batching.kept_at(level, count),
-                    )
-                    for node, portions in zip(trace.nodes, found, strict=True):
-                        c = reached.get(node)
-                        c = None if c is None else batching.down(c, level, count, here)
-                        portions.append(c)
+            node, entries = (out.node, None) if record else _diagonal(out, path, ends)
+            found = _portions(sweep, node, entries, out, trace.nodes, order, path, record)
     with enable_grad():
         return [
             _joined(portions, x, out.shape + x.shape)
@@ -144,43 +116,91 @@ def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
         ]
 
 
+def _diagonal(out: Tensor, path: list[Node], ends: set[Node]) -> tuple[Node, Any]:
+    """From where on elementwise operations alone lead to `out`, and the derivative of these.
+
+    Their Jacobian is diagonal: it takes one plain sweep. None where there are none.
+    """
+    assert out.node is not None
+    node: Node = out.node
+    entries = None
+    useful = ends.union(path)
+    backend = backends.backend_of(out.data)
+    with backend.scope(out.device):
+        while node not in ends and isinstance(node.op, ElementwiseOp) and not node.hooks:
+            edges = [edge for edge in node.edges if edge[0] in useful]
+            parent, argument, kept = edges[0]
+            alike = (parent.shape, parent.dtype) == (node.shape, node.dtype)
+            if len(edges) > 1 or not alike or node.dtype.kind == "c":
+                break
+            entries = backend.xp.ones_like(out.data) if entries is None else entries
+            entries = argument.vjp(entries, kept)
+            node = parent
+    return node, entries
+
+
 def _by_columns(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
     """The forward sweep: per result the Jacobians by every input."""
     order, record = trace.reach([x.node for x in outs if x.node is not None])
     blocks: list[list[Tensor]] = [[] for _ in outs]
+    ends = [x.node for x in outs]
     for x, node in zip(trace.inputs, trace.nodes, strict=True):
         path = route(order, [node])
-        for row, block in zip(blocks, _columns(order, path, x, outs, record), strict=True):
-            row.append(block)
+        with enable_grad() if record else no_grad():
+            sweep = functools.partial(push, path)
+            found = _portions(sweep, node, None, x, ends, order, path, record)
+        with enable_grad():
+            for row, portions, out in zip(blocks, found, outs, strict=True):
+                columns = _joined(portions, out, x.shape + out.shape)
+                ahead = tuple(range(x.ndim))
+                row.append(moveaxis(columns, ahead, tuple(i - x.ndim for i in ahead)))
     return blocks
 
 
-def _columns(
-    order: list[Node], path: list[Node], x: Tensor, outs: list[Tensor], record: bool
-) -> list[Tensor]:
-    assert x.node is not None
-    found: list[list[Any]] = [[] for _ in outs]
+def _portions(
+    sweep: Callable[..., dict[Node, Any]],
+    node: Node,
+    entries: Any,
+    x: Tensor,
+    wanted: Sequence[Node | None],
+    order: list[Node],
+    path: list[Node],
+    record: bool,
+) -> list[list[Any]]:
+    """What `sweep` makes of unit vectors at `node`: arrays (count, ...) per node of `wanted`.
+
+    The unit vectors are of the shape of `x`; `entries`, if any, are in place of the ones.
+    """
+    library = xp(x.data)
+    found: list[list[Any]] = [[] for _ in wanted]
     here, level = batching.depth(), batching.deepest(order) + 1
-    with enable_grad() if record else no_grad():
-        for units, count in _portions(x, path):
-            with batching.examples(count, level):
-                units = Tensor(units, None) if record else units
-                reached = push(
-                    path,
-                    {x.node: batching.up(units, level, count)},
-                    record=record,
-                    lift=batching.kept_at(level, count),
-                )
-                for out, portions in zip(outs, found, strict=True):
-                    t = None if out.node is None else reached.get(out.node)
-                    t = None if t is None else batching.down(t, level, count, here)
-                    portions.append(t)
-        results = []
-        for out, portions in zip(outs, found, strict=True):
-            columns = _joined(portions, out, x.shape + out.shape)
-            back = moveaxis(columns, tuple(range(x.ndim)), tuple(range(-x.ndim, 0)))
-            results.append(back)
-    return results
+    largest = max([x.size, 1, *(math.prod(n.shape) for n in path)])
+    step = max(1, _LARGEST // largest)
+    entries = library.ones((x.size,), x.dtype) if entries is None else entries.reshape((x.size,))
+    for start in range(0, x.size, step):
+        count = min(step, x.size - start)
+        ones = entries[start : start + count]
+        units = library.zeros((count * x.size,), x.dtype)
+        units[start :: x.size + 1] = ones
+        units = library.reshape(units, (count, *x.shape))
+        with batching.examples(count, level):
+            batch = batching.up(units, level, count)
+            batch.diagonal = (start, ones) if x.ndim == 1 else None
+            batch = Tensor(batch, None) if record else batch
+            lift = batching.kept_at(level, count)
+            reached = sweep({node: batch}, record=record, lift=lift)
+            for end, portions in zip(wanted, found, strict=True):
+                c = None if end is None else reached.get(end)
+                portions.append(None if c is None else batching.down(c, level, count, here))
+    return found
+
+
+def _joined(portions: list[Any], like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Arrays (count, ...), of which one is None where all are, as one of `shape`."""
+    if not portions or portions[0] is None:
+        return Tensor(xp(like.data).zeros(shape, like.dtype), None)
+    tensors = [as_tensor(p) for p in portions]
+    return reshape(tensors[0] if len(tensors) == 1 else concat(tensors), shape)
 
 
 def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:

@@ -137,6 +137,12 @@ class Op:
         return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
 
 
+class ElementwiseOp(Op):
+    """An operation whose Jacobian is diagonal, but for broadcasting."""
+
+    __slots__ = ()
+
+
 class ManyOp(Op):
     """An operation on a list of arrays: one pair of rules serves every item.
 
@@ -430,7 +436,7 @@ def elementwise(
     elementwise_functions.add(function or name)
     if arrays is None:
         arrays = ("x",) if len(rules) == 1 else ("a", "b")
-    op = Op(name, arrays, (), rules, rules)
+    op = ElementwiseOp(name, arrays, (), rules, rules)
     differentiable = any(rule is not None for rule in rules)
     make = {1: _unary, 2: _binary}.get(len(rules), _nary)
     call = make(op, Dispatch(function or name), differentiable)

@@ -319,3 +319,26 @@ def test_complex_hvp_is_the_derivative_of_the_gradient(device):
     step = 1e-6
     near = [host(gg.grad(f)(array(host(z) + s * host(v)))) for s in (step, -step)]
     np.testing.assert_allclose(host(product), (near[0] - near[1]) / (2 * step), rtol=1e-7)
+
+
+def test_an_infinite_slope_stays_in_its_place(device):
+    """Elementwise operations at the end are no reason for 0 * inf beside the diagonal."""
+    with np.errstate(divide="ignore"):
+        got = gg.jacobian(lambda x: gg.sqrt(x * 2))(array([0.0, 2.0]))
+        assert_same(got, np.array([[np.inf, 0.0], [0.0, 0.5]]))
+        got = gg.jacobian(lambda x: gg.sqrt(x)[:1] * 2)(array([0.0, 2.0]))
+    assert host(got)[0, 1] == 0
+
+
+def test_unit_vectors_are_not_multiplied_out(monkeypatch, device):
+    """The product with a matrix is read off, in both directions, also in portions."""
+    w = np.cos(np.arange(12.0)).reshape(4, 3)
+    monkeypatch.setattr(jacobians, "_LARGEST", 8)
+    for rows in (slice(None), slice(2)):
+        a = gg.asarray(array(w[rows]))
+        for f in (lambda x, a=a: gg.matmul(a, x), lambda x, a=a: gg.matmul(x, a.T)):
+            assert_same(gg.jacobian(f)(array(X)), w[rows], 0)
+            assert_same(
+                gg.jacobian(lambda x, f=f: gg.exp(f(x)))(array(X)),
+                np.exp(w[rows] @ X)[:, None] * w[rows],
+            )

@@ -27,7 +27,13 @@ REASONS = {
     **dict.fromkeys("empty_like full_like ones_like zeros_like".split(), "makes a constant"),
     **dict.fromkeys("can_cast finfo iinfo isdtype result_type".split(), "about dtypes"),
     **dict.fromkeys("default_device device devices set_default_device".split(), "about devices"),
-    **dict.fromkeys("grad jvp value_and_grad vjp".split(), "takes derivatives"),
+    **dict.fromkeys(
+        "grad hessian hvp jacobian jvp value_and_grad vjp".split(), "takes derivatives"
+    ),
+    **dict.fromkeys(
+        "checkpoint custom_vjp vmap".split(),
+        "makes differentiable functions",
+    ),
     "asarray": "keeps the graph of a tensor",
     "from_dlpack": "of data from outside",
     "linspace": "of its ends, through arithmetic",

@@ -474,8 +474,7 @@ class Library(Namespace):
         if not arrays or advanced[-1] - advanced[0] + 1 == len(advanced):
             return tuple(items), 0
         # index arrays with something between them: what they choose comes first
-        masks = any(a.dtype.kind == "b" for a in arrays)
-        return tuple(items), 1 if masks else max(a.ndim for a in arrays)
+        return tuple(items), max(1 if a.dtype.kind == "b" else a.ndim for a in arrays)
 
     def getitem(self, x: Any, key: Any) -> Any:
         if x.batched and (found := self._key(key)):

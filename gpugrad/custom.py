@@ -113,6 +113,7 @@ class _Custom:
     def __init__(self, f: Any, vjp: Any, jvp: Any) -> None:
         self.name = getattr(f, "__name__", type(f).__name__)
         self._f, self._vjp, self._jvp = f, vjp, jvp
+        self.reverse_only = jvp is None  # for `jacobian`, which may choose
 
     def call(self, args: tuple) -> Any:
         tensors = [x for x in args if isinstance(x, Tensor)]

@@ -49,8 +49,8 @@ def jacobian(
         tuple with several `argnums`).
 
     Raises:
-        TypeError: if arguments or results are integers, or complex and `holomorphic` does not say
-            so; ValueError: for `argnums` that do not fit.
+        TypeError: if arguments are integers, or complex and `holomorphic` does not say so, or if
+            `f` returns something else than tensors; ValueError: for `argnums` that do not fit.
     """
     several = isinstance(argnums, Sequence)
 
@@ -60,10 +60,11 @@ def jacobian(
         outs, unflatten = _outputs(trace, trace.out)
         _check_numbers(trace, outs, holomorphic)
         rows, columns = (sum(x.size for x in xs) for xs in (outs, trace.inputs))
-        if columns < rows or (any(x.dtype.kind == "c" for x in outs) and not holomorphic):
-            blocks = _by_columns(trace, outs)
+        if any(x.dtype.kind == "c" for x in outs) and not holomorphic:
+            forward = True  # the reverse sweep sees one part of a complex number at a time
         else:
-            blocks = _by_rows(trace, outs)
+            forward = columns < rows and not _reverse_only(trace, outs)
+        blocks = _by_columns(trace, outs) if forward else _by_rows(trace, outs)
         results = []
         for x, row in zip(outs, blocks, strict=True):
             dtypes = [_dtype(x, y) for y in trace.inputs]
@@ -86,6 +87,11 @@ def _check_numbers(trace: _Trace, outs: list[Tensor], holomorphic: bool) -> None
     for x in outs:
         if holomorphic and x.dtype.kind != "c":
             raise TypeError(f"jacobian: {trace.name} gives {x.dtype}: it is not holomorphic")
+
+
+def _reverse_only(trace: _Trace, outs: list[Tensor]) -> bool:
+    order, _ = trace.reach([x.node for x in outs if x.node is not None])
+    return any(getattr(node.op, "reverse_only", False) for node in order)
 
 
 def _dtype(out: Tensor, x: Tensor) -> Any:

@@ -177,6 +177,8 @@ def test_raw_pullbacks_have_first_derivatives_only(device):
             gg.grad(lambda x, f=f: gg.sum(gg.grad(lambda x: gg.sum(f(x)))(x)))(array(X))
         with pytest.raises(RuntimeError, match="vjp of raw_sin cannot be differentiated"):
             gg.sum(f(leaf(X))).backward(create_graph=True)
+        more = gg.jacobian(lambda x, f=f: f(gg.concat([x, x])))(array(X))
+        assert_same(more, np.tile(np.diag(np.cos(X)), (2, 1)))
         with pytest.raises(RuntimeError, match="raw_sin has no jvp"):
             gg.jvp(gg.custom_vjp(raw_sin, leaves), (array(X),), (array(X),))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import backends, batching, random, transforms
-from .batching import BatchedArray
+from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, raw
 from .sweeps import as_tensor, conjugate, pull, push, route

@@ -20,7 +20,7 @@ from .rules import ElementwiseOp, xp
 from .sweeps import as_tensor, pull, push, route
 from .tape import Node, enable_grad, no_grad
 from .tensor import Tensor
-from .transforms import _outputs, _Trace, _traced, grad, jvp
+from .transforms import _outputs, _Trace, grad, jvp, tracing
 from .trees import flatten
 
 # Unit vectors that go through a sweep together are so many that the largest array of the sweep
@@ -53,10 +53,11 @@ def jacobian(
             `f` returns something else than tensors; ValueError: for `argnums` that do not fit.
     """
     several = isinstance(argnums, Sequence)
+    traced = tracing("jacobian", f, argnums)
 
     @functools.wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        trace = _traced("jacobian", f, argnums, args, kwargs)
+        trace = traced(args, kwargs)
         outs, unflatten = _outputs(trace, trace.out)
         _check_numbers(trace, outs, holomorphic)
         rows, columns = (sum(x.size for x in xs) for xs in (outs, trace.inputs))

@@ -333,11 +333,9 @@ def _apply(
             _check_operand(name, x)
             arrays.append(x)
             nodes.append(None)
-    if len(set(map(type, arrays))) > 1:
-        aligned = align(operands)
-        if aligned is not None:
-            return _apply(name, op, function, aligned, kwargs, bind, args)
-        _check_one_library(name, operands, arrays)
+    aligned = _in_one_library(name, operands, arrays)
+    if aligned is not None:
+        return _apply(name, op, function, aligned, kwargs, bind, args)
     try:
         if backends.following_devices is None:
             out = function(*arrays, *args, **kwargs)
@@ -388,12 +386,22 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
     return error
 
 
-def _check_one_library(name: str, operands: Iterable[Any], arrays: list[Any]) -> None:
-    """Refuse arrays of two libraries, which one of them might convert in silence."""
+def _in_one_library(
+    name: str, operands: tuple[Any, ...], arrays: list[Any]
+) -> tuple[Any, ...] | None:
+    """Refuse arrays of two libraries, which one of them might convert in silence.
+
+    Of a library and batches of its arrays: all operands as batches.
+    """
     types = set(map(type, arrays))
-    libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
-    if len(libraries - {None}) > 1:
-        raise refusal(name, operands, TypeError())
+    if len(types) > 1:
+        libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
+        if len(libraries - {None}) > 1:
+            aligned = align(operands)
+            if aligned is None:
+                raise refusal(name, operands, TypeError())
+            return aligned
+    return None
 
 
 def _check_operand(name: str, x: Any) -> None:

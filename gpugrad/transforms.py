@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import backends
-from .batching import BatchedArray, here
+from .batches import BatchedArray
+from .batching import depth, here
 from .ops.creation import _check_inexact, asarray, zeros_like
 from .rules import linear
 from .sweeps import _own, as_tensor, cast, conjugate, fit, pull, push, route, seed
@@ -44,7 +45,8 @@ class _Trace:
         for x in values:
             _check_inexact(x.dtype)
         with enable_grad():
-            values = [here(x) for x in values]
+            if depth():
+                values = [here(x) for x in values]
             self.inputs = [
                 Tensor(x.data, Leaf(x.shape, x.dtype)) if x.node is None else _enter(x)
                 for x in values
@@ -186,17 +188,21 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return unflatten(values), unflatten(results)
 
 
-def _traced(name: str, f: Any, argnums: Any, args: tuple, kwargs: dict[str, Any]) -> _Trace:
-    """The trace of a call of `f`, of its arguments `argnums`."""
-    several = isinstance(argnums, Sequence)
-    numbers = tuple(map(operator.index, argnums if several else (argnums,)))
-    if any(not -len(args) <= i < len(args) for i in numbers):
-        raise ValueError(f"{name}: argnums={argnums}, but {len(args)} positional arguments")
-    if len({i % len(args) for i in numbers}) < len(numbers):
-        raise ValueError(f"{name}: argnums={argnums} names an argument twice")
-    trace = _Trace(functools.partial(f, **kwargs) if kwargs else f, args, numbers)
-    trace.name = getattr(f, "__name__", trace.name)
-    return trace
+def tracing(name: str, f: Any, argnums: int | Sequence[int]) -> Callable[..., _Trace]:
+    """A function (args, kwargs) that calls `f` on them, traced by its arguments `argnums`."""
+    given = argnums if isinstance(argnums, Sequence) else (argnums,)
+    numbers = tuple(map(operator.index, given))
+
+    def traced(args: tuple, kwargs: dict[str, Any]) -> _Trace:
+        if any(not -len(args) <= i < len(args) for i in numbers):
+            raise ValueError(f"{name}: argnums={argnums}, but {len(args)} positional arguments")
+        if len({i % len(args) for i in numbers}) < len(numbers):
+            raise ValueError(f"{name}: argnums={argnums} names an argument twice")
+        trace = _Trace(functools.partial(f, **kwargs) if kwargs else f, args, numbers)
+        trace.name = getattr(f, "__name__", trace.name)
+        return trace
+
+    return traced
 
 
 def value_and_grad(
@@ -218,10 +224,11 @@ def value_and_grad(
             is not floating-point or complex.
     """
     several = isinstance(argnums, Sequence)
+    traced = tracing("grad", f, argnums)
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        trace = _traced("grad", f, argnums, args, kwargs)
+        trace = traced(args, kwargs)
         if has_aux and not (isinstance(trace.out, tuple) and len(trace.out) == 2):
             raise TypeError(f"grad: with has_aux, {trace.name} must return a pair (value, aux)")
         out, aux = trace.out if has_aux else (trace.out, None)

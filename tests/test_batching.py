@@ -205,6 +205,9 @@ def test_axes_and_structures(device):
     shared[...] = 0  # its own memory
     one[...] = 0
     assert_same(a, X)
+    same = gg.vmap(lambda x: x)(a)
+    same[...] = 0
+    assert_same(a, X)
 
 
 def test_arrays_come_back_as_they_went_in(device):
@@ -256,11 +259,11 @@ def test_what_vmap_refuses(device):
         gg.vmap(gg.sin, None)(x)
     with pytest.raises(ValueError, match="in_axes=2"):
         gg.vmap(gg.sin, 2)(x)
-    with pytest.raises(ValueError, match="2 arguments, in_axes has 1"):
+    with pytest.raises(ValueError, match="in_axes has 1 items for 2"):
         gg.vmap(gg.add, (0,))(x, x)
     with pytest.raises(ValueError, match="out_axes"):
         gg.vmap(gg.sin, 0, (0, 0))(x)
-    with pytest.raises(TypeError, match="a Tensor is needed"):
+    with pytest.raises(TypeError, match="result 0 is int.*a Tensor"):
         gg.vmap(lambda x: 3)(x)
     with pytest.raises(RuntimeError, match="none written into"):
         gg.vmap(lambda x: gg.zeros(3).__setitem__(0, x[0]))(x)

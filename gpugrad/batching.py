@@ -182,8 +182,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """`f`, written for one example, as a function of all examples at once.
 
     Args:
-        f: a function of positional arguments, tensors to tensors, or nested lists, tuples and dicts of them. It cannot
-            read values (`float(x)`, a branch on one); random numbers are drawn once for all.
+        f: a function of tensors, positional arguments only, to tensors, or nested lists, tuples and
+            dicts of them. It cannot read values (`float(x)`, a branch on one); random numbers are
+            drawn once for all.
         in_axes: the axis of the examples in the arguments: one integer for all, or a tuple or list
             with one per argument, None for an argument that all examples share.
         out_axes: where that axis goes in the results: an integer, or a tuple with one per result.

@@ -271,6 +271,8 @@ class Library(Namespace):
         if isinstance(first, (tuple, list)):
             parts = [self._stacked(list(x)) for x in zip(*results, strict=True)]
             return getattr(type(first), "_make", type(first))(parts)
+        if backends.find_backend(type(first)) is None:  # no array, and for all the same
+            return first
         home = rules.namespace_of[self._type.inner]
         return self._type(home.stack([as_array(x) for x in results]), True)
 

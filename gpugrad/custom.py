@@ -279,7 +279,12 @@ def _per_example(f: Callable[..., Any], args: tuple) -> Any:
     batches = [x for x in flatten(args)[0] if isinstance(x, BatchedArray)]
     if not batches:
         return f(*args)
-    return batches[0].xp.one_by_one(lambda *inside: _per_example(f, inside), *args)
+
+    def one(*inside: Any) -> Any:
+        out = _per_example(f, inside)
+        return tuple(map(raw, out)) if isinstance(out, (tuple, list)) else raw(out)
+
+    return batches[0].xp.one_by_one(one, *args)
 
 
 # ---- checkpoint

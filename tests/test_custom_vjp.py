@@ -103,6 +103,9 @@ def test_none_is_zero_and_integers_have_no_derivative(device):
     )
     assert_same(a, X[[1, 2, 0]])
     assert_same(b, np.zeros(3))
+    a, b = gg.jacobian(lambda x, y: f(x, index, y), (0, 1))(array(X), array(X))
+    assert_same(a, np.eye(3)[[2, 0, 1]])
+    assert_same(b, np.zeros((3, 3)))
 
 
 def test_complex_cotangents_point_to_steepest_ascent(device):

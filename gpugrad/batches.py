@@ -105,11 +105,16 @@ class BatchedArray:
 
     def _refuse(self, *args: Any, **options: Any) -> Any:
         raise RuntimeError(
-            "a value per example where one for all is needed: inside vmap no value is read, and "
-            "none written into a tensor that all examples share (see gpugrad.where, zeros_like)"
+            "a value per example where one for all is needed: inside vmap no value is read"
         )
 
-    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError(  # which operations catch, to bring all operands to one type
+            "arrays of all examples and of one do not mix: inside vmap nothing is converted to "
+            "NumPy, nor written into a tensor that all examples share (see gpugrad.zeros_like)"
+        )
+
+    __bool__ = __float__ = __int__ = __index__ = __complex__ = _refuse
 
 
 def level_of(x: Any) -> int:
@@ -417,6 +422,10 @@ class Library(Namespace):
         if axis is None:
             x, axis = self.ravel(x), -1
         axis = normalize_axis_index(axis, x.ndim) - x.ndim
+        if self._is_batch(repeats):
+            if repeats.batched:
+                return self.one_by_one(self._module.repeat, x, repeats, axis)
+            repeats = repeats.values
         return self._made(self._module.repeat(x.values, repeats, axis), x.batched)
 
     def concatenate(self, arrays: Any, axis: int | None = 0) -> Any:

@@ -8,6 +8,8 @@ import gpugrad as gg
 from gpugrad.testing import check_grads
 from gpugrad.testing.table import ROWS
 
+# Results whose shape depends on values differ from example to example.
+OF_VALUES = ("nonzero", "unique")
 DIFFERENTIABLE = [row for row in ROWS if row.order and "d" in row.dtypes]
 
 
@@ -32,13 +34,7 @@ def check_vmap(f, args, mapped, rtol=64):
     one = [
         f(*(gg.asarray(x[i] if k in mapped else x) for k, x in enumerate(args))) for i in range(3)
     ]
-    try:
-        expected = stacked(one)
-    except ValueError:  # shapes that depend on values, and differ
-        with pytest.raises(ValueError, match="same shape"):
-            gg.vmap(f, in_axes)(*args)
-    else:
-        assert_same(flat(gg.vmap(f, in_axes)(*args)), expected, rtol)
+    assert_same(flat(gg.vmap(f, in_axes)(*args)), stacked(one), rtol)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +44,7 @@ def check_vmap(f, args, mapped, rtol=64):
         for row in ROWS
         for c in row.dtypes
         if row.args and all(hasattr(x, "shape") for x in row.args)
+        if not row.name.startswith(OF_VALUES)
     ],
     ids=str,
 )
@@ -252,6 +249,8 @@ def test_indices_and_writes_per_example(device):
 
 def test_what_vmap_refuses(device):
     x = array(X)
+    with pytest.raises(ValueError, match="shape"):
+        gg.vmap(lambda x: x[x > 0])(x)
     with pytest.raises(RuntimeError, match="inside vmap no value is read"):
         gg.vmap(lambda x: x if gg.sum(x) > 0 else -x)(x)
     with pytest.raises(RuntimeError, match="inside vmap no value is read"):

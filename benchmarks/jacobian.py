@@ -124,14 +124,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=compare.Scale.rounds)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a test of this script")
     args = parser.parse_args(argv)
     os.environ.update(compare.settings(args.device, args.threads))
-    scale = compare.Scale(rounds=args.rounds)
+    scale = compare.QUICK if args.quick else compare.Scale(rounds=args.rounds)
+    size = 8 if args.quick else args.size
     try:
         libraries, missing = compare.available(["gpugrad", "torch", "jax"], args.device)
         print(report.header(report.machine(args.device, args.threads, libraries), missing))
         for layers in (1, 2):
-            timed, entries = topic(args.size, layers, args.device, libraries)
+            timed, entries = topic(size, layers, args.device, libraries)
             compare.measure(timed, entries, scale, compare.waiter(args.device))
             print(f"\n{timed.table()}", flush=True)
     except compare.Failed as error:

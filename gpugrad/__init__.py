@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import fft, linalg, nn, ops, optim, random, testing
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
+from .batching import vmap
+from .custom import checkpoint, custom_vjp
+from .jacobians import hessian, hvp, jacobian
 from .ops.activations import *
 from .ops.creation import *
 from .ops.dtypes import *
@@ -46,6 +49,8 @@ __all__ = [
     "Device",
     "DeviceError",
     "Tensor",
+    "checkpoint",
+    "custom_vjp",
     "default_device",
     "device",
     "devices",
@@ -53,7 +58,10 @@ __all__ = [
     "enable_grad",
     "fft",
     "grad",
+    "hessian",
+    "hvp",
     "inf",
+    "jacobian",
     "jvp",
     "linalg",
     "nan",
@@ -68,6 +76,7 @@ __all__ = [
     "testing",
     "value_and_grad",
     "vjp",
+    "vmap",
 ]
 __all__ += ops.activations.__all__
 __all__ += ops.creation.__all__

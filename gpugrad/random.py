@@ -12,10 +12,13 @@ differ, so a seed gives the same numbers on the same kind of device only.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+import secrets
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +51,12 @@ class Generator:
     ) -> None:
         self.device = backends.default_device() if device is None else backends.device(device)
         self._backend = backends.backend_of_kind(self.device.kind)
-        self._state = self._backend.generator(seed, self.device)
+        self._seed = secrets.randbits(63) if seed is None else seed
+        self._restart()
+        _living.add(self)
+
+    def _restart(self) -> None:
+        self._state = self._backend.generator(self._seed, self.device)
 
     def _draw(self, name: str, *args: Any) -> Tensor:
         with self._backend.scope(self.device):
@@ -429,6 +437,37 @@ def _standardised(bound: Any, loc: Any, scale: Any, like: Tensor) -> Tensor:
 
 def _bound(x: Any, dtype: np.dtype) -> Any:
     return x if _is_number(x) else astype(x, dtype, copy=False)
+
+
+_living: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+def states() -> tuple[dict[Generator, Any], dict[backends.Device, Generator]]:
+    """Every generator and where in its stream it is; and which are the module's own."""
+    return {g: g._state.get_state() for g in list(_living)}, dict(_generators)
+
+
+@contextlib.contextmanager
+def replayed(saved: Any) -> Iterator[None]:
+    """Inside it, generators draw again what they drew after `states` gave `saved`.
+
+    One that was made later draws from its beginning.
+    """
+    then, own = saved
+    now, own_now = states()
+    try:
+        _generators.update(own)
+        for g in now:
+            if g in then:
+                g._state.set_state(then[g])
+            else:
+                g._restart()
+        yield
+    finally:
+        _generators.clear()
+        _generators.update(own_now)
+        for g, state in now.items():
+            g._state.set_state(state)
 
 
 _seed: int | None = None

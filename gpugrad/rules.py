@@ -27,6 +27,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NUMBERS = frozenset({int, float, complex, bool})
 
+# Names of the array functions that are elementwise: those behind the operations declared so.
+elementwise_functions: set[str] = set()
+
+
+def align(operands: Iterable[Any]) -> tuple[Any, ...] | None:
+    """Operands of which some are batches as arrays of one type; None if there is nothing to do.
+
+    Asked only where types differ. `batching.py` puts in the function that does it.
+    """
+    return None
+
 
 class Argument:
     """What the tape must know of one array argument of an operation.
@@ -125,6 +136,12 @@ class Op:
             return Tensor(value, nodes[name]) if name in nodes and _is_array(value) else value
 
         return tuple((edge[0], edge[1], edge[1].map(wrapped, edge[2])) for edge in node.edges)
+
+
+class ElementwiseOp(Op):
+    """An operation whose Jacobian is diagonal, but for broadcasting."""
+
+    __slots__ = ()
 
 
 class ManyOp(Op):
@@ -317,7 +334,9 @@ def _apply(
             _check_operand(name, x)
             arrays.append(x)
             nodes.append(None)
-    _check_one_library(name, operands, arrays)
+    aligned = _in_one_library(name, operands, arrays)
+    if aligned is not None:
+        return _apply(name, op, function, aligned, kwargs, bind, args)
     try:
         if backends.following_devices is None:
             out = function(*arrays, *args, **kwargs)
@@ -369,13 +388,22 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
     return error
 
 
-def _check_one_library(name: str, operands: Iterable[Any], arrays: list[Any]) -> None:
-    """Refuse arrays of two libraries, which one of them might convert in silence."""
+def _in_one_library(
+    name: str, operands: tuple[Any, ...], arrays: list[Any]
+) -> tuple[Any, ...] | None:
+    """Refuse arrays of two libraries, which one of them might convert in silence.
+
+    Of a library and batches of its arrays: all operands as batches.
+    """
     types = set(map(type, arrays))
     if len(types) > 1:
         libraries = {backends.find_backend(t) for t in types if not issubclass(t, np.generic)}
         if len(libraries - {None}) > 1:
-            raise refusal(name, operands, TypeError())
+            aligned = align(operands)
+            if aligned is None:
+                raise refusal(name, operands, TypeError())
+            return aligned
+    return None
 
 
 def _check_operand(name: str, x: Any) -> None:
@@ -415,9 +443,10 @@ def elementwise(
         doc: one line that says what it computes.
         function: name of the array function, where it is another one.
     """
+    elementwise_functions.add(function or name)
     if arrays is None:
         arrays = ("x",) if len(rules) == 1 else ("a", "b")
-    op = Op(name, arrays, (), rules, rules)
+    op = ElementwiseOp(name, arrays, (), rules, rules)
     differentiable = any(rule is not None for rule in rules)
     make = {1: _unary, 2: _binary}.get(len(rules), _nary)
     call = make(op, Dispatch(function or name), differentiable)
@@ -473,6 +502,8 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         try:
             out = functions[library](x, y)
         except (TypeError, ValueError) as error:
+            if (aligned := align((a, b))) is not None:
+                return call(*aligned)
             raise refusal(op.name, (a, b), error) from None
         if type(out) is not library:
             out = np.asarray(out)

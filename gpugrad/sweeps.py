@@ -7,11 +7,11 @@ conjugate). The public gradient is the direction of steepest ascent, the conjuga
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any
 
-from . import backends
+from . import backends, rules
 from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
@@ -41,6 +41,7 @@ def pull(
     *,
     record: bool,
     release: bool,
+    lift: Callable[[Any], Any] | None = None,
 ) -> dict[Node, Any]:
     """Read the tape backwards: from cotangents of results to cotangents of `ends`.
 
@@ -54,6 +55,7 @@ def pull(
         cotangents: node -> cotangent of its output, an array (a Tensor if `record`). Consumed.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
         release: let go of what a node kept as soon as it was used.
+        lift: applied to all that a node kept, where the cotangents are batches (`batching.py`).
 
     Returns:
         The ends that were reached -> cotangent, in memory that nobody else holds.
@@ -66,6 +68,7 @@ def pull(
             del cotangents[node]
     summed = set()
     get, pop = cotangents.get, cotangents.pop
+    edges_of = _reader(record, lift)
     scope = backends.following_devices
     with scope() if scope else _HERE as follow_device:
         for node in reversed(path):
@@ -76,7 +79,7 @@ def pull(
                 follow_device(raw(g))
             if node.hooks is not None:
                 g = _run_hooks(node, g)
-            for parent, argument, kept in node.op.wrap(node) if record else node.edges:
+            for parent, argument, kept in edges_of(node) if edges_of else node.edges:
                 if parent not in useful:
                     continue
                 c = argument.vjp(g, kept)
@@ -103,21 +106,41 @@ def pull(
     return cotangents
 
 
-def push(order: list[Node], tangents: dict[Node, Any], *, record: bool) -> dict[Node, Any]:
+def _reader(record: bool, lift: Callable[[Any], Any] | None) -> Callable[[Node], Any] | None:
+    """How a sweep reads the edges of a node; None for as they are."""
+    if lift is None:
+        return (lambda node: node.op.wrap(node)) if record else None
+
+    def lifted(node: Node) -> list[tuple]:
+        edges = node.op.wrap(node) if record else node.edges
+        return [(parent, argument, lift(kept)) for parent, argument, kept in edges]
+
+    return lifted
+
+
+def push(
+    order: list[Node],
+    tangents: dict[Node, Any],
+    *,
+    record: bool,
+    lift: Callable[[Any], Any] | None = None,
+) -> dict[Node, Any]:
     """Read the tape forwards: from tangents of some nodes to tangents of all that follow.
 
     Args:
         order: the nodes of the sweep, oldest first, as `reach` gives them.
         tangents: node -> tangent of its output, an array (a Tensor if `record`). Extended.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
+        lift: as in `pull`.
     """
+    edges_of = _reader(record, lift)
     scope = backends.following_devices
     with scope() if scope else _HERE as follow_device:
         for node in order:
             if node in tangents or node.op is None:
                 continue
             total = None
-            for parent, argument, kept in node.op.wrap(node) if record else node.edges:
+            for parent, argument, kept in edges_of(node) if edges_of else node.edges:
                 t = tangents.get(parent)
                 if t is not None:
                     if follow_device is not None:
@@ -193,6 +216,7 @@ def fit(value: Any, like: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"{name} is on {value.device} where {like.device} is needed; move it with .to(device)"
         )
+    value, _ = rules.align((value, like)) or (value, like)
     return cast(value, like.dtype)
 
 

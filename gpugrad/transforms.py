@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import backends
+from .batches import BatchedArray
+from .batching import depth, here
 from .ops.creation import _check_inexact, asarray, zeros_like
 from .rules import linear
 from .sweeps import _own, as_tensor, cast, conjugate, fit, pull, push, route, seed
@@ -43,6 +45,8 @@ class _Trace:
         for x in values:
             _check_inexact(x.dtype)
         with enable_grad():
+            if depth():
+                values = [here(x) for x in values]
             self.inputs = [
                 Tensor(x.data, Leaf(x.shape, x.dtype)) if x.node is None else _enter(x)
                 for x in values
@@ -73,7 +77,7 @@ class _Trace:
     def like_given(self, results: list[Tensor]) -> list[Any]:
         """Results as raw arrays where the inputs were, unless that would drop a gradient."""
         return [
-            r.data if r.node is None and backends.find_backend(type(x)) is not None else r
+            self._raw(r) if backends.find_backend(type(x)) is not None else r
             for r, x in zip(results, self.given, strict=True)
         ]
 
@@ -84,7 +88,10 @@ class _Trace:
         if id(owner_of(x.data)) in self.owners:
             x = x.copy()  # what the caller gets is not what the caller holds
         raw = all(backends.find_backend(type(given)) is not None for given in self.given)
-        return x.data if raw else x
+        return self._raw(x) if raw else x
+
+    def _raw(self, x: Tensor) -> Any:
+        return x if x.node is not None or isinstance(x.data, BatchedArray) else x.data
 
 
 def _outputs(trace: _Trace, out: Any) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
@@ -181,6 +188,23 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     return unflatten(values), unflatten(results)
 
 
+def tracing(name: str, f: Any, argnums: int | Sequence[int]) -> Callable[..., _Trace]:
+    """A function (args, kwargs) that calls `f` on them, traced by its arguments `argnums`."""
+    given = argnums if isinstance(argnums, Sequence) else (argnums,)
+    numbers = tuple(map(operator.index, given))
+
+    def traced(args: tuple, kwargs: dict[str, Any]) -> _Trace:
+        if any(not -len(args) <= i < len(args) for i in numbers):
+            raise ValueError(f"{name}: argnums={argnums}, but {len(args)} positional arguments")
+        if len({i % len(args) for i in numbers}) < len(numbers):
+            raise ValueError(f"{name}: argnums={argnums} names an argument twice")
+        trace = _Trace(functools.partial(f, **kwargs) if kwargs else f, args, numbers)
+        trace.name = getattr(f, "__name__", trace.name)
+        return trace
+
+    return traced
+
+
 def value_and_grad(
     f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
@@ -200,16 +224,11 @@ def value_and_grad(
             is not floating-point or complex.
     """
     several = isinstance(argnums, Sequence)
-    numbers = tuple(map(operator.index, argnums if several else (argnums,)))  # type: ignore
+    traced = tracing("grad", f, argnums)
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        if any(not -len(args) <= i < len(args) for i in numbers):
-            raise ValueError(f"grad: argnums={argnums}, but {len(args)} positional arguments")
-        if len({i % len(args) for i in numbers}) < len(numbers):
-            raise ValueError(f"grad: argnums={argnums} names an argument twice")
-        trace = _Trace(functools.partial(f, **kwargs) if kwargs else f, args, numbers)
-        trace.name = getattr(f, "__name__", trace.name)
+        trace = traced(args, kwargs)
         if has_aux and not (isinstance(trace.out, tuple) and len(trace.out) == 2):
             raise TypeError(f"grad: with has_aux, {trace.name} must return a pair (value, aux)")
         out, aux = trace.out if has_aux else (trace.out, None)

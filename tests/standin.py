@@ -91,7 +91,7 @@ class _Library:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._home or backend_of_kind("cpu").xp, name)
-        return hidden(value) if callable(value) else _Library(value)
+        return hidden(value) if callable(value) else Namespace(_Library(value))
 
 
 class _Generator:

@@ -207,6 +207,9 @@ def test_no_operation_reads_a_value(row, hidden):
             out, pullback = gg.vjp(derivative, *xs)
             pullback(map_tree(gg.ones_like, out))
             gg.jvp(derivative, xs, ts)
+        if row.dtypes[-1] in "fd":
+            gg.jacobian(f)(*xs)
+            gg.jacobian(lambda t: f(xs[0] * t, *xs[1:]))(gg.asarray(1.0, dtype=row.dtypes[-1]))
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,11 @@ def test_wrong_arguments(arguments, message):
     done = python(FOLDER / "compare.py", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_jacobians():
+    done = python("-W", "error", FOLDER / "jacobian.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    for layers in (1, 2):
+        assert f"8 x 8 Jacobian of {layers} layer(s)" in done.stdout
+    assert "gpugrad, a sweep per row" in done.stdout

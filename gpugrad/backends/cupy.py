@@ -128,8 +128,21 @@ class CupyGenerator:
     """Random numbers on one GPU: XORWOW of cuRAND, through `cupy.random.RandomState`."""
 
     def __init__(self, cupy: Any, seed: int | None, device: Device) -> None:
-        with cupy.cuda.Device(device.index):
+        self._device = cupy.cuda.Device(device.index)
+        self._seeds = np.random.default_rng(seed)
+        with self._device:
             self._rng = cupy.random.RandomState(seed)
+
+    def get_state(self) -> Any:
+        """Where in the stream it is. cuRAND does not tell: it starts a new one, and says which."""
+        state = int(self._seeds.integers(1 << 63))
+        self.set_state(state)
+        return state
+
+    def set_state(self, state: Any) -> None:
+        """Go back to what `get_state` gave."""
+        with self._device:
+            self._rng.seed(state)
 
     def normal(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return self._floats(self._rng.standard_normal, shape, dtype)

@@ -91,6 +91,14 @@ class NumpyGenerator:
     def __init__(self, seed: int | None) -> None:
         self._rng = np.random.default_rng(seed)
 
+    def get_state(self) -> Any:
+        """Where in the stream it is."""
+        return self._rng.bit_generator.state
+
+    def set_state(self, state: Any) -> None:
+        """Go back to what `get_state` gave."""
+        self._rng.bit_generator.state = state
+
     def normal(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return self._floats(self._rng.standard_normal, shape, dtype)
 

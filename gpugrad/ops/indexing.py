@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from .. import backends
+from .. import backends, rules
 from ..rules import check_arrays, linear, raw, xp
 from ..tensor import Tensor
 
@@ -41,6 +41,10 @@ def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
                 f"{name}: an index array holds integers or booleans, not {value.dtype}"
             )
         elif library is not home and not isinstance(value, np.generic):
+            aligned = rules.align((x, value))
+            if aligned is not None and aligned[0] is x:
+                found.append(aligned[1])
+                continue
             kind: type[Exception] = ValueError if isinstance(item, Tensor) else TypeError
             raise kind(
                 f"{name}: the tensor is on {home.device_of(x)}, an index array on "
@@ -68,7 +72,16 @@ def getitem(x: Any, key: Any, /) -> Any:
 
     The derivative adds up where an element is named more than once.
     """
-    return _getitem(x, key=_raw_key(key, raw(x)))
+    try:
+        found = _raw_key(key, raw(x))
+    except (TypeError, ValueError):  # perhaps for indices that are batches, of an array that is not
+        indices = [i for i in (key if isinstance(key, tuple) else (key,)) if hasattr(i, "dtype")]
+        aligned = rules.align((x, *indices))
+        if aligned is None:
+            raise
+        x = aligned[0]
+        found = _raw_key(key, raw(x))
+    return _getitem(x, key=found)
 
 
 @linear(lambda t, key: getitem(t, key))

@@ -60,6 +60,8 @@ def _matmul_b(t: Any, a: Any, shape: tuple[int, ...]) -> Any:
     if len(shape) == 1:
         if a.ndim == 1:
             return expand_dims(t, -1) * a
+        if a.ndim == 2:
+            return matmul(t, a)
         return matmul(matrix_transpose(a), expand_dims(t, -1))[..., 0]
     if a.ndim == 1:
         return expand_dims(a, -1) * expand_dims(t, -2)

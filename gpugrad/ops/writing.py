@@ -119,7 +119,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     try:
         self.data[index] = raw(value)
     except (TypeError, ValueError, IndexError) as error:
-        raise refusal("setitem", (self, value), error) from None
+        cause: Any = error.__cause__ or error  # NumPy hides why something is no number
+        raise refusal("setitem", (self, value), cause) from None
     mark_changed(self.data)
 
 

@@ -28,7 +28,13 @@ REASONS = {
     **dict.fromkeys("full full_like".split(), "keeps the graph of a tensor"),
     **dict.fromkeys("can_cast finfo iinfo isdtype result_type".split(), "about dtypes"),
     **dict.fromkeys("default_device device devices set_default_device".split(), "about devices"),
-    **dict.fromkeys("grad jvp value_and_grad vjp".split(), "takes derivatives"),
+    **dict.fromkeys(
+        "grad hessian hvp jacobian jvp value_and_grad vjp".split(), "takes derivatives"
+    ),
+    **dict.fromkeys(
+        "checkpoint custom_vjp vmap".split(),
+        "makes differentiable functions",
+    ),
     "broadcast_shapes": "about shapes",
     "asarray": "keeps the graph of a tensor",
     "from_dlpack": "of data from outside",

@@ -8,6 +8,7 @@ The namespace is that of the array API standard 2025.12: `gpugrad.sin`, `gpugrad
 from __future__ import annotations
 
 from . import fft, linalg, nn, ops, optim, random, special, testing
+from . import protocols as _protocols  # noqa: F401  (gives Tensor NumPy's own calls)
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .ops.activations import *
 from .ops.creation import *

@@ -29,9 +29,6 @@ class Tensor:
     view: tuple[Tensor | None, Callable[..., Any] | None, tuple, dict]
     views: list[weakref.ref[Tensor]]
 
-    # NumPy arrays and scalars on the left of an operator leave it to the Tensor.
-    __array_ufunc__ = None
-
     def __init__(self, data: Any, node: Node | None) -> None:
         self.data = data
         self.node = node

@@ -89,6 +89,10 @@ class Backend:
         """The usable devices, in order."""
         raise NotImplementedError
 
+    def takes(self, array_type: type) -> bool:
+        """Whether an array, or scalar, of this type is plain data, with no meaning of its own."""
+        return issubclass(array_type, self.array_types)
+
     def device_of(self, array: Any) -> Device:
         """Where `array` lives."""
         raise NotImplementedError
@@ -149,7 +153,7 @@ def find_backend(array_type: type) -> Backend | None:
         for root in roots.intersection(_modules()):
             module = importlib.import_module(f"{__name__}.{root}")
             library = _by_kind.get(module.KIND) or _load(module)
-            backend = library if issubclass(array_type, library.array_types) else None
+            backend = library if library.takes(array_type) else None
         _by_type[array_type] = backend
         return backend
 

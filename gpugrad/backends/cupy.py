@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends
+from ..tensor import Tensor
 from ..twins import working_dtypes
 from . import Backend, Device, DeviceError, Namespace
 
@@ -37,6 +38,7 @@ def load() -> Backend:
     count = _count_devices(cupy.cuda.runtime)
     _try_kernel(cupy)
     backend = CupyBackend(cupy, count)
+    _take_calls(cupy)
     if count > 1:
         backends.following_devices = functools.partial(_following, cupy)
     return backend
@@ -53,6 +55,50 @@ def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
         yield follow
     finally:
         current.use()
+
+
+# ---- CuPy's own calls on Tensors
+
+
+def _take_calls(cupy: Any) -> None:
+    """Give Tensor the hooks that CuPy asks: for elementwise calls, and where it needs an array."""
+
+    def override(self: Tensor, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        """`kernel(*args, **kwargs)`, any ufunc or ElementwiseKernel of CuPy's, on Tensors.
+
+        Raises:
+            TypeError: if gpugrad knows no derivative of it.
+        """
+        from ..protocols.functions import find
+        from ..protocols.ufuncs import named, run, special
+
+        function = None
+        if isinstance(kernel, cupy.ufunc):
+            name = kernel.name.removeprefix("cupy_")
+            if kernel.name.startswith("cupyx_scipy_special_"):
+                function = special(name := kernel.name.removeprefix("cupyx_scipy_special_"))
+            elif kernel.name.startswith("cupy_"):
+                function = named(name)
+                if name in ("angle", "fix", "i0", "sinc"):  # which are no ufuncs in NumPy
+                    function = find(getattr(np, name))
+        if function is None:
+            raise TypeError(
+                f"{kernel.name}: gpugrad knows no derivative of this kernel; "
+                "where none is wanted, give it the arrays themselves, t.data"
+            )
+        if len(args) > kernel.nin:
+            kwargs["out"] = args[kernel.nin :]
+        return run(name, function, "__call__", args[: kernel.nin], kwargs)
+
+    def get_array(self: Tensor) -> Any:
+        """The array, for a function of CuPy's that leads out of gpugrad."""
+        self._refuse_loss("use as a CuPy array")
+        if not isinstance(self.data, cupy.ndarray):
+            raise TypeError(f"a tensor on {self.device} is no CuPy array: move it with .to('cuda')")
+        return self.data
+
+    Tensor.__cupy_override_elementwise_kernel__ = override  # type: ignore[attr-defined]
+    Tensor.__cupy_get_ndarray__ = get_array  # type: ignore[attr-defined]
 
 
 # ---- is there a usable device?

@@ -63,6 +63,11 @@ def asarray(
     if source is None:
         if copy is False:
             raise ValueError("asarray: copy=False, but Python data must be copied into an array")
+        if isinstance(obj, np.ndarray):
+            raise TypeError(
+                f"asarray: a {type(obj).__name__} is more than its data, which its mask or unit "
+                "would be lost from; take the data out first (a masked array: .filled(value))"
+            )
         obj = np.asarray(obj)  # names ragged lists and strange objects in NumPy's words
         source = backends.backend_of_kind("cpu")
         where = where or backends.default_device()
@@ -70,8 +75,6 @@ def asarray(
         raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
     if obj.dtype.char in "gG":
         raise TypeError(f"asarray: {obj.dtype} is not supported: use float64 or complex128")
-    if isinstance(obj, np.ma.MaskedArray):
-        raise TypeError("asarray: a masked array would lose its mask; use its .filled(value)")
     where = where or source.device_of(obj)
     if copy is None and requires_grad:
         copy = True

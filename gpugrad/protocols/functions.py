@@ -22,7 +22,7 @@ from ..ops.indexing import place
 from ..rules import raw
 from ..tensor import Tensor
 from . import methods
-from .methods import UNSET, as_arrays, check_out, write
+from .methods import UNSET, as_arrays, write
 from .ufuncs import rad2deg, unsupported
 
 gg: Any = sys.modules["gpugrad"]
@@ -40,8 +40,6 @@ def _with_out(name: str, function: F, index: int) -> F:
         out = kwargs.pop("out", None)
         if len(args) > index:
             out, args = args[index], (*args[:index], None, *args[index + 1 :])
-        if out is not None:
-            check_out(name, out, *args, *kwargs.values())
         result = function(*args, **kwargs)
         return result if out is None else write(name, out, result)
 
@@ -284,7 +282,7 @@ def _nan_to_num(
     x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Any:
     if not copy:
-        raise TypeError("numpy.nan_to_num: copy=False writes in place; not on Tensors")
+        return write("nan_to_num", x, _nan_to_num(x, True, nan, posinf, neginf))
     if x.dtype.kind not in "fc":
         return +x
     if x.dtype.kind == "c":
@@ -598,8 +596,6 @@ def _einsum(
 ) -> Any:
     if not isinstance(operands[0], str):
         raise TypeError("numpy.einsum: on Tensors the subscripts are a string, as gpugrad.einsum")
-    if out is not None:
-        check_out("einsum", out, *operands)
     subscripts, *arrays = operands
     result = gg.einsum(subscripts, *_listed(arrays, dtype))
     return result if out is None else write("einsum", out, result)

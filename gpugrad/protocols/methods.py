@@ -17,8 +17,8 @@ import numpy as np
 from .. import backends
 from ..ops.creation import _copy
 from ..ops.manipulation import as_shape
-from ..rules import raw, refusal, xp
-from ..tape import mark_changed, recording
+from ..rules import raw
+from ..tape import recording
 from ..tensor import Tensor
 
 __all__ = [
@@ -83,36 +83,24 @@ def on_tape(*values: Any) -> bool:
 
 
 def write(name: str, out: Any, result: Any, where: Any = True) -> Any:
-    """Write `result` into `out`, a tensor or raw array off the tape, and return `out`.
+    """Write `result` into `out` where `where` holds, and return `out`.
+
+    Into a Tensor it is written as by `out[...] = result`, which the tape records.
 
     Raises:
-        RuntimeError: if either is on the tape.
-        TypeError: if the kind of the dtype, or the array library, is another one.
+        RuntimeError: if `out` is a raw array and `result` on the tape, or as `out[...] = result`.
+        TypeError: if the kind of the dtype, or the device, is another one.
     """
-    check_out(name, out, result)
-    target, value = raw(out), raw(result)
-    if backends.find_backend(type(target)) is not backends.find_backend(type(value)):
-        raise refusal(name, (out, result), TypeError("out= is no array of the same library"))
-    if not np.can_cast(value.dtype, target.dtype, "same_kind"):
-        raise TypeError(f"{name}: a {value.dtype} result does not go into a {target.dtype} out=")
-    try:
-        if where is True:
-            target[...] = value
-        else:
-            xp(target).copyto(target, value, where=raw(where))
-    except (TypeError, ValueError) as error:
-        raise refusal(name, (out, result), error) from None
-    mark_changed(target)
-    return out
-
-
-def check_out(name: str, out: Any, *values: Any) -> None:
-    """Raise unless `out` can be written without losing a gradient."""
-    if on_tape(out, *values):
+    if not isinstance(out, Tensor) and on_tape(result):
         raise RuntimeError(
-            f"{name}: writing into out= would lose the gradient; use what the call returns "
-            "without it, or .detach() the operands, or call it inside gpugrad.no_grad()"
+            f"{name}: writing into an array would lose the gradient; give a Tensor as out=, or "
+            "none, or .detach() the operands, or call it inside gpugrad.no_grad()"
         )
+    target = out if isinstance(out, Tensor) else Tensor(out, None)
+    if where is not True:
+        result = gg.where(as_arrays(where, target)[0], result, target)
+    target[...] = result
+    return out
 
 
 def as_arrays(*values: Any) -> Any:
@@ -498,15 +486,8 @@ def trace(
 def sort(
     a: Any, axis: int = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> None:
-    """Sort in place, for a tensor off the tape; `gpugrad.sort` gives a new one.
-
-    Raises:
-        RuntimeError: if the tensor is on the tape.
-    """
-    if on_tape(a):
-        raise RuntimeError("sort: works in place and would lose the gradient; use gpugrad.sort")
-    a.data.sort(axis)
-    mark_changed(a.data)
+    """Sort in place; `gpugrad.sort` gives a new tensor."""
+    a[...] = gg.sort(a, axis=axis)
 
 
 def argsort(
@@ -562,7 +543,7 @@ def tolist(a: Any) -> Any:
 
 
 def fill(a: Any, value: Any) -> None:
-    """Every element set to `value`, in place, for a tensor off the tape."""
+    """Every element set to `value`, in place."""
     a[...] = value
 
 

@@ -25,7 +25,7 @@ from ..rules import elementwise, raw, xp
 from ..tape import mark_changed
 from ..tensor import Tensor
 from . import methods
-from .methods import UNSET, as_arrays, check_out, write
+from .methods import UNSET, as_arrays, write
 
 gg: Any = sys.modules["gpugrad"]
 Function = Callable[..., Any]
@@ -46,24 +46,27 @@ logaddexp2 = elementwise(
 )
 fmax = elementwise(
     "fmax",
-    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((a > b) | gg.isnan(b), t, 0)),
-    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((b > a) | gg.isnan(a), t, 0)),
+    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((a > b) | (b != b), t, 0)),
+    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((b > a) | (a != a), t, 0)),
     doc="The larger, or what is not NaN. A tie shares the derivative evenly.",
 )
 fmin = elementwise(
     "fmin",
-    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((a < b) | gg.isnan(b), t, 0)),
-    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((b < a) | gg.isnan(a), t, 0)),
+    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((a < b) | (b != b), t, 0)),
+    lambda t, a, b: gg.where(a == b, t * 0.5, gg.where((b < a) | (a != a), t, 0)),
     doc="The smaller, or what is not NaN. A tie shares the derivative evenly.",
 )
 fmod = elementwise(
     "fmod",
     lambda t: t,
-    lambda t, a, b: -t * (gg.floor_divide(abs(a), abs(b)) * (gg.sign(a) * gg.sign(b))),
+    lambda t, a, b, out: -t * rint((a - out) / b),
     doc="a - b * trunc(a / b): has the sign of a.",
 )
 heaviside = elementwise(
-    "heaviside", _zero, lambda t, a: gg.where(a == 0, t, 0), doc="0, b or 1 as a is <, = or > 0."
+    "heaviside",
+    _zero,
+    lambda t, a: gg.where(gg.zeros_like(t) == a, t, 0),
+    doc="0, b or 1 as a is <, = or > 0.",
 )
 ldexp: Function = elementwise(
     "ldexp", lambda t, b: ldexp(t, b), None, doc="a * 2**b for integer b."
@@ -232,8 +235,6 @@ def run(name: str, function: Function, method: str, inputs: Any, kwargs: Any) ->
         return _at(name, function, *inputs)
     if method not in known:
         raise unsupported(f"numpy.{name}.{method}", f"gpugrad.{_RENAMED.get(name, name)}")
-    if out is not None:
-        check_out(name, out[0], *inputs, *out)
     try:
         return known[method](name, function, inputs, out, **options)
     except TypeError as error:

@@ -5,7 +5,7 @@ new operation needs one row in the file of its chapter.
 """
 
 from ..rows import Row
-from . import activations, elementwise, indexing, linalg, manipulation, reductions
+from . import activations, elementwise, indexing, linalg, manipulation, reductions, ufuncs
 
 ROWS: list[Row] = [
     *elementwise.ROWS,
@@ -14,4 +14,5 @@ ROWS: list[Row] = [
     *linalg.ROWS,
     *manipulation.ROWS,
     *indexing.ROWS,
+    *ufuncs.ROWS,
 ]

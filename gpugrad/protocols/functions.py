@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
 import itertools
 import operator
 import sys
@@ -207,6 +208,19 @@ def _like(name: str) -> F:
     return like
 
 
+def _empty_like(
+    prototype: Any,
+    /,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
+    return _like("empty")(prototype, dtype, order, subok, shape, device=device)
+
+
 def _full_like(
     a: Any,
     fill_value: Any,
@@ -381,6 +395,7 @@ def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> An
 def _without_nan(reduce: F, fill: Any) -> F:
     """`reduce`, with `fill` in place of NaN."""
 
+    @functools.wraps(reduce)
     def nan_reduce(a: Any, *args: Any, **kwargs: Any) -> Any:
         return reduce(gg.where(gg.isnan(a), fill, a), *args, **kwargs)
 
@@ -425,24 +440,25 @@ def _nanvar(
     out: Any = None,
     ddof: Any = 0,
     keepdims: Any = False,
+    *,
+    where: Any = True,
+    mean: Any = UNSET,
+    correction: Any = UNSET,
 ) -> Any:
+    if mean is not UNSET:
+        raise unsupported("numpy.nanvar with mean=", "gpugrad.var")
+    ddof = ddof if correction is UNSET else correction
     a = a if dtype is None else gg.astype(a, dtype, copy=False)
-    kept = ~gg.isnan(a)
+    kept = ~gg.isnan(a) if where is True else ~gg.isnan(a) & as_arrays(where, a)[0]
     count = gg.astype(gg.sum(kept, axis, keepdims=keepdims), a.real.dtype)
-    deviation = gg.where(kept, a - _nanmean(a, axis, keepdims=True), 0)
+    deviation = gg.where(kept, a - _nanmean(a, axis, keepdims=True, where=where), 0)
     total = gg.sum((deviation * gg.conj(deviation)).real, axis, keepdims=keepdims)
     return total / gg.where(count > ddof, count - ddof, gg.nan)
 
 
-def _nanstd(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    ddof: Any = 0,
-    keepdims: Any = False,
-) -> Any:
-    return gg.sqrt(_nanvar(a, axis, dtype, None, ddof, keepdims))
+@functools.wraps(_nanvar)
+def _nanstd(a: Any, *args: Any, **kwargs: Any) -> Any:
+    return gg.sqrt(_nanvar(a, *args, **kwargs))
 
 
 def _nan_arg(name: str, fill: float) -> F:
@@ -788,19 +804,20 @@ def _share(compare: F) -> F:
     return share
 
 
-def _array2string(a: Any, *args: Any, **kwargs: Any) -> str:
-    return np.array2string(a._to_host(), *args, **kwargs)
+def _text(of_array: F) -> F:
+    @functools.wraps(of_array)
+    def text(a: Any, *args: Any, **kwargs: Any) -> str:
+        return of_array(a._to_host(), *args, **kwargs)
+
+    return text
 
 
-def _array_str(a: Any, *args: Any, **kwargs: Any) -> str:
-    return np.array_str(a._to_host(), *args, **kwargs)
-
-
-def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
-    if casting != "same_kind":
-        raise TypeError("numpy.copyto: casting= is not supported on Tensors")
+def _copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
     like = next(x for x in (dst, src, where) if isinstance(x, Tensor))
     src = as_arrays(src, like)[0]
+    if not np.can_cast(src.dtype, dst.dtype, casting):
+        raise TypeError(f"copyto: {src.dtype} to {dst.dtype} is no {casting!r} cast")
+    src = gg.astype(src, dst.dtype, copy=False)
     write("copyto", dst, src, where)
 
 
@@ -961,18 +978,18 @@ _FUNCTIONS: dict[str, F] = {
     "unique_inverse": lambda x: gg.unique_inverse(x),
     "unique_values": lambda x: gg.unique_values(x),
     # new arrays
-    "empty_like": _like("empty"),
+    "empty_like": _empty_like,
     "full_like": _full_like,
     "linspace": _linspace,
     "ones_like": _like("ones"),
     "zeros_like": _like("zeros"),
     # inspection and comparison
     "allclose": _allclose,
-    "array2string": _array2string,
+    "array2string": _text(np.array2string),
     "array_equal": _array_equal,
     "array_equiv": _array_equiv,
     "array_repr": lambda arr, max_line_width=None, precision=None, suppress_small=None: repr(arr),
-    "array_str": _array_str,
+    "array_str": _text(np.array_str),
     "can_cast": _can_cast,
     "isclose": _isclose,
     "iscomplex": lambda x: _imag(x) != 0,
@@ -983,7 +1000,9 @@ _FUNCTIONS: dict[str, F] = {
     "isrealobj": lambda x: x.dtype.kind != "c",
     "may_share_memory": _share(np.may_share_memory),
     "ndim": lambda a: a.ndim,
-    "result_type": lambda *arrays_and_dtypes: gg.result_type(*arrays_and_dtypes),
+    "result_type": lambda *arrays_and_dtypes: np.result_type(
+        *(x.dtype if isinstance(x, Tensor) else x for x in arrays_and_dtypes)
+    ),
     "shape": lambda a: a.shape,
     "shares_memory": _share(np.shares_memory),
     "size": _size,
@@ -1028,7 +1047,6 @@ _FUNCTIONS: dict[str, F] = {
     "fft.fftshift": lambda x, axes=None: gg.fft.fftshift(x, axes=axes),
     "fft.ifftshift": lambda x, axes=None: gg.fft.ifftshift(x, axes=axes),
 }
-_OUT_WRITTEN = frozenset({methods.argsort, _einsum})  # which see to their `out` themselves
 
 # what to use where the table has nothing, and the names do not tell
 _INSTEAD = {
@@ -1051,21 +1069,11 @@ _INSTEAD = {
 
 
 @functools.cache
-def table() -> dict[Any, tuple[str, F]]:
-    """NumPy's function -> its name and the adaptor."""
-    found = {}
-    for name, function in _FUNCTIONS.items():
-        module, _, last = name.rpartition(".")
-        home = getattr(np, module) if module else np
-        if not hasattr(home, last):
-            continue  # an older NumPy
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        own = function.__module__ == methods.__name__ or function in _OUT_WRITTEN
-        keywords = function.__code__.co_varnames[: len(names) + function.__code__.co_kwonlyargcount]
-        if "out" in keywords and not own:
-            function = _with_out(name, function, names.index("out") if "out" in names else 99)
-        found[getattr(home, last)] = (name, function)
-    return found
+def _names() -> dict[Any, str]:
+    """NumPy's functions -> their names in the table, without those an older NumPy lacks."""
+    homes = {"": np, "fft": np.fft, "linalg": np.linalg}
+    pairs = [(homes[n.rpartition(".")[0]], n) for n in _FUNCTIONS]
+    return {getattr(home, n.rpartition(".")[2], None): n for home, n in pairs}
 
 
 def find(func: Any) -> F:
@@ -1074,8 +1082,12 @@ def find(func: Any) -> F:
     Raises:
         TypeError: if there is none, naming the function of gpugrad that is close.
     """
-    if func in table():
-        return table()[func][1]
-    module = func.__module__.removeprefix("numpy").strip(".")
-    name = f"{module}.{func.__name__}".strip(".")
-    raise unsupported(f"numpy.{name}", _INSTEAD.get(name, ""))
+    name = _names().get(func)
+    if name is None:
+        name = f"{func.__module__}.{func.__name__}".removeprefix("numpy.")
+        raise unsupported(f"numpy.{name}", _INSTEAD.get(name, ""))
+    function = _FUNCTIONS[name]
+    parameters = list(inspect.signature(function).parameters)
+    if "out" in parameters and function.__module__ != methods.__name__ and function is not _einsum:
+        return _with_out(name, function, parameters.index("out"))
+    return function

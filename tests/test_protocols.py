@@ -1,11 +1,14 @@
 """NumPy's own calls on Tensors: ufuncs and their methods, functions, methods of arrays."""
 
 import inspect
+import math
 import operator
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from helpers import assert_same, flat, host, leaf
+from helpers import assert_same, flat, gradients, host, leaf
 
 import gpugrad as gg
 from gpugrad.protocols import functions, ufuncs
@@ -379,7 +382,8 @@ CALLS = {
     "diag": [(np.diag, V), (lambda t: np.diag(t, -2), V), (lambda t: np.diag(t, 1), S)],
     "diagflat": [(np.diagflat, X)],
     "diagonal": [(np.diagonal, X), (lambda t: np.diagonal(t, 1, 0, 2), CUBE)],
-    "diff": [(np.diff, X), (lambda t: np.diff(t, 2, 0), CUBE.T), (lambda t: np.diff(t, append=1.0), V)],
+    "diff": [(np.diff, X), (lambda t: np.diff(t, 2, 0), CUBE.T),
+             (lambda t: np.diff(t, append=1.0), V)],
     "digitize": [(np.digitize, X, np.array([0.3, 0.5]))],
     "dot": [(np.dot, V, W), (np.dot, X, V), (np.dot, X, CUBE.transpose(0, 1, 2)), (np.dot, X, 2.0)],
     "dsplit": [(lambda t: np.dsplit(t, 2), CUBE)],
@@ -494,7 +498,8 @@ CALLS = {
         (lambda t: np.take(t, 9, mode="clip"), X),
     ],
     "take_along_axis": [(lambda t: np.take_along_axis(t, np.argsort(X, 1), 1), X)],
-    "tensordot": [(lambda a, b: np.tensordot(a, b, 1), X, Y.T), (lambda a, b: np.tensordot(a, b, ([0, 1], [0, 1])), X, Y)],
+    "tensordot": [(lambda a, b: np.tensordot(a, b, 1), X, Y.T),
+                  (lambda a, b: np.tensordot(a, b, ([0, 1], [0, 1])), X, Y)],
     "tile": [(lambda t: np.tile(t, 2), X), (lambda t: np.tile(t, (2, 1, 2)), X)],
     "trace": [(np.trace, X), (lambda t: np.trace(t, 1, 1, 2), CUBE)],
     "transpose": [(np.transpose, CUBE), (lambda t: np.transpose(t, (1, -1, 0)), CUBE)],
@@ -511,7 +516,8 @@ CALLS = {
     "unique_inverse": [(lambda t: tuple(np.unique_inverse(t)), np.array([3, 1, 1]))],
     "unique_values": [(np.unique_values, np.array([3, 1]))],
     "unstack": [(lambda t: np.unstack(t, axis=1), X)],
-    "var": [(np.var, X), (lambda t: np.var(t, axis=1, correction=1, keepdims=True), X), (np.var, Z)],
+    "var": [(np.var, X),
+            (lambda t: np.var(t, axis=1, correction=1, keepdims=True), X), (np.var, Z)],
     "vdot": [(np.vdot, X, Y), (np.vdot, Z, Z[::-1])],
     "vsplit": [(lambda t: np.vsplit(t, 2), X)],
     "vstack": [(lambda a, b: np.vstack([a, b]), V, X)],
@@ -523,7 +529,8 @@ CALLS = {
     ],
     "zeros_like": [(np.zeros_like, X, 0), (lambda t: np.zeros_like(t, "int32"), X)],
     # nan-functions: at a NaN the derivative is zero, which no difference shows
-    **{f"nan{name}": [(getattr(np, f"nan{name}"), X), (lambda t, f=f"nan{name}": getattr(np, f)(t, axis=1), N, 0)]
+    **{f"nan{name}": [(getattr(np, f"nan{name}"), X),
+                      (lambda t, f=f"nan{name}": getattr(np, f)(t, axis=1), N, 0)]
        for name in "cumprod cumsum max mean min prod std sum var".split()},
     # numpy.linalg
     "linalg.cholesky": [(np.linalg.cholesky, S, 0)],
@@ -531,7 +538,8 @@ CALLS = {
     "linalg.det": [(np.linalg.det, S)],
     "linalg.diagonal": [(np.linalg.diagonal, CUBE)],
     "linalg.eig": [(lambda t: np.linalg.eig(t)[0], np.array([[1.0, 2.0], [0.0, 3.0]]))],
-    "linalg.eigh": [(lambda t: np.linalg.eigh(t)[0], S, 0), (lambda t: np.linalg.eigh(t, "U")[0], S, 0)],
+    "linalg.eigh": [(lambda t: np.linalg.eigh(t)[0], S, 0),
+                    (lambda t: np.linalg.eigh(t, "U")[0], S, 0)],
     "linalg.eigvals": [(np.linalg.eigvals, np.array([[1.0, 2.0], [0.0, 3.0]]))],
     "linalg.eigvalsh": [(lambda t: np.linalg.eigvalsh(t, UPLO="U"), S, 0)],
     "linalg.inv": [(np.linalg.inv, S)],
@@ -564,10 +572,12 @@ CALLS = {
     "linalg.vecdot": [(np.linalg.vecdot, X, Y)],
     "linalg.vector_norm": [(lambda t: np.linalg.vector_norm(t, axis=1), X)],
     # numpy.fft
-    **{f"fft.{name}": [(getattr(np.fft, name), Z), (lambda t, name=name: getattr(np.fft, name)(t, 4, 0, "ortho"), Z)]
+    **{f"fft.{name}": [(getattr(np.fft, name), Z),
+                       (lambda t, name=name: getattr(np.fft, name)(t, 4, 0, "ortho"), Z)]
        for name in "fft ifft hfft irfft".split()},
     **{f"fft.{name}": [(getattr(np.fft, name), X)] for name in "rfft ihfft rfftn rfft2".split()},
-    **{f"fft.{name}": [(getattr(np.fft, name), Z), (lambda t, name=name: getattr(np.fft, name)(t, axes=(1, 0)), Z)]
+    **{f"fft.{name}": [(getattr(np.fft, name), Z),
+                       (lambda t, name=name: getattr(np.fft, name)(t, axes=(1, 0)), Z)]
        for name in "fftn ifftn irfftn fft2 ifft2 irfft2".split()},
     "fft.fftshift": [(np.fft.fftshift, X)],
     "fft.ifftshift": [(lambda t: np.fft.ifftshift(t, axes=1), X)],
@@ -610,3 +620,270 @@ def test_signatures_are_numpys(name):
     assert not missing, (str(ours), str(theirs))
     positional = [n for n, p in theirs.parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [n for n in ours.parameters if n in positional] == positional
+
+
+def test_out_of_a_function():
+    buffer = np.zeros(3)
+    for f in (np.sum, np.mean, np.max, np.std, np.nanmean, np.ptp):
+        assert f(gg.asarray(X), axis=0, out=buffer) is buffer
+        np.testing.assert_allclose(buffer, f(X, axis=0))
+        with pytest.raises(RuntimeError, match="would lose the gradient"):
+            f(leaf(X), axis=0, out=buffer)
+    t, into = leaf(X), gg.zeros(3)
+    assert np.sum(t, 0, None, into) is into  # recorded, as into[...] = ...
+    into.sum().backward()
+    np.testing.assert_array_equal(host(t.grad), np.ones((2, 3)))
+    assert np.concatenate([gg.asarray(V), W], out=gg.zeros(6)).shape == (6,)
+    with pytest.raises(RuntimeError, match="would lose the gradient"):
+        np.einsum("ij->j", leaf(X), out=buffer)
+
+
+def test_copyto_and_nan_to_num_write():
+    a = np.zeros(3)
+    with pytest.raises(RuntimeError, match="would lose the gradient"):
+        np.copyto(a, leaf(V))
+    np.testing.assert_array_equal(a, 0)
+    t, into = leaf(V), gg.zeros(3)
+    np.copyto(into, t, where=[True, False, True])
+    into.sum().backward()
+    np.testing.assert_array_equal(host(t.grad), [1, 0, 1])
+    x = gg.asarray([1.0, np.nan])
+    assert np.nan_to_num(x, copy=False) is x
+    assert_same(x, np.array([1.0, 0.0]))
+
+
+UNSUPPORTED = {
+    "gpugrad.sort": lambda t: np.partition(t, 1),
+    "gpugrad.where": lambda t: np.putmask(t, MASK, 1.0),
+    "gpugrad.concat": lambda t: np.insert(t, 0, 1.0),
+    "gpugrad.linalg.svdvals": lambda t: np.linalg.cond(t),
+    "gpugrad.expand_dims": lambda t: np.meshgrid(t, t, sparse=True),
+    "t.detach().numpy()": lambda t: np.histogram(t),
+}
+
+
+@pytest.mark.parametrize("instead", UNSUPPORTED)
+def test_functions_without_a_counterpart(instead):
+    for t in (leaf(X), gg.asarray(X)):
+        with pytest.raises(TypeError, match=r"not supported on Tensors") as caught:
+            UNSUPPORTED[instead](t)
+        assert instead in str(caught.value)
+
+
+def test_no_function_of_numpys_converts_in_silence():
+    """Each one that is not in the table raises for a Tensor, also for one off the tape."""
+    for name in dir(np):
+        f = getattr(np, name)
+        if type(f) is type(np.sum) and f not in functions._names():
+            with pytest.raises(TypeError, match="not supported on Tensors"):
+                gg.Tensor.__array_function__(gg.asarray(X), f, (gg.Tensor,), (), {})
+
+
+def test_arrays_of_another_library_are_asked_too():
+    class Other:
+        def __array_function__(self, func, types, args, kwargs):
+            return "other"
+
+    assert np.concatenate([leaf(V), Other()]) == "other"
+
+
+@pytest.mark.parametrize("value", [leaf(0.5), leaf([0.5])], ids=["0-d", "1-d"])
+def test_arrays_are_not_made_of_tensors_on_the_tape(value):
+    a = np.zeros((2, 1))
+    for call in (
+        lambda: np.array([value, value]),
+        lambda: np.array([[value], [value]]),
+        lambda: np.array([value], dtype=object),
+        lambda: np.asarray((value, 1.0)),
+        lambda: np.full((2,), value),
+        lambda: np.float32(value),
+        lambda: np.ma.array(value),
+        lambda: operator.setitem(a, 0, value),
+        lambda: operator.setitem(a, slice(None), value),
+        lambda: gg.asarray([value]),
+        lambda: np.sum([value, value]),
+    ):
+        with pytest.raises(RuntimeError, match=r"would lose it: use \.detach\(\)"):
+            call()
+    np.testing.assert_array_equal(a, 0)
+    with pytest.raises(TypeError):
+        memoryview(value)
+
+
+def test_what_asks_for_a_number_takes_it_off_the_tape():
+    """NumPy and Python call float(t) here, which is documented to lead off the tape."""
+    history = np.zeros(2)
+    history[1] = leaf(0.5)
+    np.testing.assert_array_equal(history, [0, 0.5])
+    assert np.float64(leaf(0.5)) == 0.5
+    assert math.sin(leaf(0.5)) == math.sin(0.5)
+    assert math.floor(leaf(1.5)) == 1
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.array(V, mask=[True, False, False])
+    t = leaf(V)
+    for call in (
+        lambda: t + masked,
+        lambda: np.add(t, masked),
+        lambda: gg.where(MASK[0], t, masked),
+        lambda: np.concatenate([t, masked]),
+        lambda: gg.asarray(masked),
+    ):
+        with pytest.raises((TypeError, RuntimeError), match=r"asarray|Tensor"):
+            call()
+    with pytest.raises(RuntimeError, match="would lose it"):
+        masked + t
+
+
+def test_arrays_with_units_are_refused():
+    class Quantity(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+            return NotImplemented
+
+    with pytest.raises(TypeError, match="Quantity"):
+        leaf(V) * V.view(Quantity)
+    with pytest.raises(TypeError, match="more than its data"):
+        gg.asarray(V.view(Quantity))
+
+    class Plain(np.ndarray):
+        pass
+
+    assert_same(leaf(V) * W.view(Plain), V * W)
+
+
+# ---- methods of arrays
+
+METHODS = [
+    (lambda x: x.sum(0, np.float32, None, True), X, 0),
+    (lambda x: x.sum(axis=1, initial=1.0, where=MASK), X),
+    (lambda x: x.prod(axis=1), X),
+    (lambda x: x.mean(1, None, None, True), X),
+    (lambda x: x.max(1, None, True), X),
+    (lambda x: x.min(axis=0, initial=0.4), X),
+    (lambda x: x.std(ddof=1), X),
+    (lambda x: x.var(0, None, None, 1, True), X),
+    (lambda x: x.all(1), X),
+    (lambda x: (x > 0.5).any(axis=0, where=MASK), X),
+    (lambda x: x.argmax(1), X),
+    (lambda x: x.argmin(), X),
+    (lambda x: x.cumsum(), X),
+    (lambda x: x.cumprod(1), X),
+    (lambda x: x.reshape(3, 2), X),
+    (lambda x: x.reshape((3, 2), order="F"), X),
+    (lambda x: x.reshape(3, -1, order="A"), X),
+    (lambda x: x.ravel(), X),
+    (lambda x: x.ravel("F"), CUBE),
+    (lambda x: x.flatten(order="F"), X),
+    (lambda x: x.transpose(), CUBE),
+    (lambda x: x.transpose(1, 0, 2), CUBE),
+    (lambda x: x.transpose((2, 0, -2)), CUBE),
+    (lambda x: x.transpose(None), X),
+    (lambda x: x.swapaxes(0, -1), CUBE),
+    (lambda x: x.squeeze(), X[:, None]),
+    (lambda x: x.squeeze(1), X[:, None]),
+    (lambda x: x.repeat(2, axis=1), X),
+    (lambda x: x.copy(), X),
+    (lambda x: x.astype(np.float32, copy=False), X, 0),
+    (lambda x: x.astype(dtype="complex128"), X),
+    (lambda x: x.clip(0.3, 0.5), X),
+    (lambda x: x.clip(max=0.5), X),
+    (lambda x: x.clip(None, W), X),
+    (lambda x: x.round(1), X),
+    (lambda x: x.dot(x.T), X),
+    (lambda x: x.take([0, 1], axis=1), X),
+    (lambda x: x.conj(), Z),
+    (lambda x: x.conjugate(), X),
+    (lambda x: divmod(x, 0.3), X),
+    (lambda x: divmod(2.0, x), X),
+    (lambda x: divmod(Y, x), X),
+]
+
+
+@pytest.mark.parametrize("index", range(len(METHODS)))
+def test_methods(index):
+    f, *args = METHODS[index]
+    order = args.pop() if isinstance(args[-1], int) else 1
+    assert_as_numpy(f, *args, order=order)
+
+
+def test_attributes_and_ways_out():
+    t = leaf(X)
+    assert (t.itemsize, t.nbytes) == (8, 48)
+    assert t.item(1, 2) == t.item((1, 2)) == t.item(5) == t.item(-1) == X[1, 2]
+    assert t.detach().tolist() == X.tolist()
+    with pytest.raises(RuntimeError, match=r"tolist\(\) .*would lose it"):
+        t.tolist()
+    assert X[1, 1] in t
+    assert 7.0 not in t
+    assert round(leaf(2.567), 1).item() == 2.6
+    assert round(leaf(2.567)).item() == 3.0
+
+
+def test_format():
+    assert f"{leaf(2.0):.3f} {leaf(2.0)} {gg.asarray(3):03d}" == "2.000 2.0 003"
+    assert f"{leaf(V)}" == str(leaf(V))
+    with pytest.raises(TypeError, match="0-d"):
+        f"{leaf(V):.3f}"
+
+
+def test_fill():
+    x = gg.zeros(3)
+    x.fill(2.5)
+    assert_same(x, np.full(3, 2.5))
+    t = leaf(V)
+    y = t * 1
+    y.fill(1.0)
+    assert_same(y, np.ones(3))
+    with pytest.raises(RuntimeError, match="leaf"):
+        t.fill(0.0)
+
+
+def test_errors_of_methods():
+    t = leaf(X)
+    for call in (lambda: t.transpose(0), lambda: t.transpose(0, 5), lambda: t.swapaxes(0, 2)):
+        with pytest.raises(ValueError, match=r"\(2, 3\)"):
+            call()
+    with pytest.raises(TypeError, match="order"):
+        gg.asarray(CUBE[:, :2]).ravel("K")
+    with pytest.raises(TypeError, match="cast"):
+        t.astype("int64", casting="safe")
+    with pytest.raises(TypeError, match=r"gpugrad\.std"):
+        t.std(where=MASK)
+    with pytest.raises(ValueError, match="two names"):
+        t.std(ddof=1, correction=1)
+    with pytest.raises(ValueError, match="initial"):
+        t.max(where=MASK)
+
+
+# ---- at no cost when not used
+
+
+def test_the_tables_are_read_when_first_needed():
+    code = (
+        "import sys, gpugrad as gg; t = gg.ones(3, device='cpu'); (t * 2).sum().reshape(1);"
+        "print(*(m for m in sys.modules if m.startswith('gpugrad.protocols.')))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.split() == ["gpugrad.protocols.methods"]
+
+
+def test_gradients_through_code_written_for_numpy():
+    """A function of NumPy's own calls, differentiated as it is."""
+
+    def f(x):
+        y = np.tanh(x @ Y.T) * np.float32(0.5)
+        y = np.concatenate([y, np.sqrt(np.abs(x[:, :2]))], axis=1)
+        return np.sum(np.where(y > 0.2, y**2, -y)) / y.size
+
+    (got,) = gradients(f, X)
+    step = 1e-6
+    expected = np.zeros_like(X)
+    for i in np.ndindex(X.shape):
+        moved = [X.copy(), X.copy()]
+        moved[0][i] -= step
+        moved[1][i] += step
+        expected[i] = (f(moved[1]) - f(moved[0])) / (2 * step)
+    np.testing.assert_allclose(got, expected, atol=1e-8)

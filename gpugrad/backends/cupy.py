@@ -61,10 +61,13 @@ def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
 
 
 def _take_calls(cupy: Any) -> None:
-    """Give Tensor the hooks that CuPy asks: for elementwise calls, and where it needs an array."""
+    """Give Tensor the hook that CuPy asks before any ufunc or ElementwiseKernel runs.
+
+    No hook that hands over the array: CuPy would then take `array @ t` for its own.
+    """
 
     def override(self: Tensor, kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        """`kernel(*args, **kwargs)`, any ufunc or ElementwiseKernel of CuPy's, on Tensors.
+        """`kernel(*args, **kwargs)` on Tensors.
 
         Raises:
             TypeError: if gpugrad knows no derivative of it.
@@ -72,15 +75,13 @@ def _take_calls(cupy: Any) -> None:
         from ..protocols.functions import find
         from ..protocols.ufuncs import named, run, special
 
-        function = None
+        function, name = None, kernel.name
         if isinstance(kernel, cupy.ufunc):
-            name = kernel.name.removeprefix("cupy_")
-            if kernel.name.startswith("cupyx_scipy_special_"):
-                function = special(name := kernel.name.removeprefix("cupyx_scipy_special_"))
-            elif kernel.name.startswith("cupy_"):
-                function = named(name)
-                if name in ("angle", "fix", "i0", "sinc"):  # which are no ufuncs in NumPy
-                    function = find(getattr(np, name))
+            name = name.removeprefix("cupyx_scipy_special_").removeprefix("cupy_")
+            if name in ("angle", "fix", "i0", "sinc"):  # which are no ufuncs in NumPy
+                function = find(getattr(np, name))
+            elif name != kernel.name:
+                function = named(name) or special(name)
         if function is None:
             raise TypeError(
                 f"{kernel.name}: gpugrad knows no derivative of this kernel; "
@@ -90,15 +91,7 @@ def _take_calls(cupy: Any) -> None:
             kwargs["out"] = args[kernel.nin :]
         return run(name, function, "__call__", args[: kernel.nin], kwargs)
 
-    def get_array(self: Tensor) -> Any:
-        """The array, for a function of CuPy's that leads out of gpugrad."""
-        self._refuse_loss("use as a CuPy array")
-        if not isinstance(self.data, cupy.ndarray):
-            raise TypeError(f"a tensor on {self.device} is no CuPy array: move it with .to('cuda')")
-        return self.data
-
     Tensor.__cupy_override_elementwise_kernel__ = override  # type: ignore[attr-defined]
-    Tensor.__cupy_get_ndarray__ = get_array  # type: ignore[attr-defined]
 
 
 # ---- is there a usable device?

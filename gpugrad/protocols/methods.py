@@ -43,7 +43,6 @@ __all__ = [
     "dot",
     "fill",
     "flatten",
-    "item",
     "itemsize",
     "max",
     "mean",
@@ -515,21 +514,6 @@ def nonzero(a: Any) -> Any:
 
 itemsize = property(lambda a: a.dtype.itemsize, doc="Bytes of one element.")
 nbytes = property(lambda a: a.size * a.dtype.itemsize, doc="Bytes of all elements.")
-
-
-def item(a: Any, *index: Any) -> Any:
-    """The one element, or the one at `index`, as a Python number: off the tape, as `float(t)`.
-
-    Raises:
-        ValueError: if there is not exactly one element.
-    """
-    if index:
-        a = a.detach()
-        where = index[0] if len(index) == 1 else index
-        a = a[where] if isinstance(where, tuple) else ravel(a)[where]
-    if a.size != 1:
-        raise ValueError(f"item() needs exactly one element, this is {a._described()}: use .get()")
-    return a._to_host().item()
 
 
 def tolist(a: Any) -> Any:

@@ -109,7 +109,7 @@ _HERE: dict[str, Function] = {
     "cbrt": cbrt,
     "deg2rad": deg2rad,
     "degrees": rad2deg,
-    "divmod": divmod,
+    "divmod": methods.__divmod__,
     "exp2": exp2,
     "fabs": fabs,
     "float_power": float_power,

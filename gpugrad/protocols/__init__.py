@@ -26,11 +26,11 @@ def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **kwargs: 
 
         function = _of_ufunc[ufunc] = find(ufunc)
     if not kwargs and method == "__call__":
-        for x in inputs:
-            if type(x) is list or type(x) is tuple:
-                break
-        else:
+        try:
             return function(*inputs)
+        except TypeError:
+            if not any(isinstance(x, (list, tuple)) for x in inputs):
+                raise
     from .ufuncs import run
 
     return run(ufunc.__name__, function, method, inputs, kwargs)

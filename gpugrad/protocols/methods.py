@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
+from ..ops import reductions
 from ..ops.creation import _copy
 from ..ops.manipulation import as_shape
 from ..rules import raw
@@ -161,8 +162,8 @@ def sum(
     where: Any = True,
 ) -> Any:
     """The sum over `axis`, as `gpugrad.sum`."""
-    if out is None and initial is UNSET and where is True:
-        return gg.sum(a, axis, dtype=dtype, keepdims=keepdims)
+    if dtype is None and out is None and not keepdims and initial is UNSET and where is True:
+        return reductions.sum(a, axis)  # the usual call, at once
     options = {"dtype": dtype, "keepdims": keepdims}
     return _reduced(gg.sum, 0, gg.add, a, axis, out, initial, where, **options)
 
@@ -190,6 +191,8 @@ def max(
     where: Any = True,
 ) -> Any:
     """The largest element over `axis`, as `gpugrad.max`."""
+    if out is None and not keepdims and initial is UNSET and where is True:
+        return reductions.max(a, axis)
     combine = gg.maximum
     return _reduced(gg.max, None, combine, a, axis, out, initial, where, keepdims=keepdims)
 
@@ -203,6 +206,8 @@ def min(
     where: Any = True,
 ) -> Any:
     """The smallest element over `axis`, as `gpugrad.min`."""
+    if out is None and not keepdims and initial is UNSET and where is True:
+        return reductions.min(a, axis)
     combine = gg.minimum
     return _reduced(gg.min, None, combine, a, axis, out, initial, where, keepdims=keepdims)
 
@@ -233,6 +238,8 @@ def mean(
     where: Any = True,
 ) -> Any:
     """The arithmetic mean over `axis`, as `gpugrad.mean`; computed in `dtype`."""
+    if dtype is None and out is None and not keepdims and where is True:
+        return reductions.mean(a, axis)
     a = a if dtype is None else gg.astype(a, dtype, copy=False)
     if where is True:
         result = gg.mean(a, axis, keepdims=keepdims)

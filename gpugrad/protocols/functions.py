@@ -489,9 +489,8 @@ def _quantile(name: str, scale: float) -> F:
     ) -> Any:
         if weights is not None:
             raise unsupported(f"numpy.{name} with weights=", "gpugrad.quantile")
-        a, q = as_arrays(a, q)
-        q = q / scale if scale != 1 else q
-        return gg.quantile(a, q, axis=axis, method=method, keepdims=keepdims)
+        q = np.asarray(q) / scale
+        return gg.quantile(as_arrays(a), q, axis=axis, method=method, keepdims=keepdims)
 
     return quantile
 
@@ -631,20 +630,6 @@ def _diagflat(v: Any, k: int = 0) -> Any:
     return _diag(gg.reshape(v, -1), k)
 
 
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:
-    if axis is None and ord is None:
-        return gg.linalg.vector_norm(x, keepdims=keepdims)
-    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
-    if len(axes) == 1:
-        order = 2 if ord is None else ord
-        return gg.linalg.vector_norm(x, axis=axes[0], keepdims=keepdims, ord=order)
-    if len(axes) != 2:
-        raise ValueError(f"norm: a vector or a matrix is needed, the axes are {axes}")
-    order = "fro" if ord is None else ord
-    out = gg.linalg.matrix_norm(gg.moveaxis(x, axes, (-2, -1)), keepdims=keepdims, ord=order)
-    return gg.moveaxis(out, (-2, -1), axes) if keepdims else out
-
-
 def _svd(
     a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
 ) -> Any:
@@ -676,7 +661,7 @@ def _matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any 
 
 
 def _multi_dot(arrays: Any, *, out: Any = None) -> Any:
-    return functools.reduce(methods.dot, _listed(arrays))
+    return gg.linalg.multi_dot(_listed(arrays))
 
 
 def _cross(
@@ -767,9 +752,7 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> A
 def _interp(
     x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
 ) -> Any:
-    if period is not None:
-        raise unsupported("numpy.interp with period=", "gpugrad.interp")
-    return gg.interp(*as_arrays(x, xp, fp), left=left, right=right)
+    return gg.interp(*as_arrays(x, xp, fp), left, right, period)
 
 
 def _convolve(a: Any, v: Any, mode: str = "full") -> Any:
@@ -1024,7 +1007,10 @@ _FUNCTIONS: dict[str, F] = {
     "linalg.matrix_rank": _matrix_rank,
     "linalg.matrix_transpose": lambda x, /: gg.matrix_transpose(x),
     "linalg.multi_dot": _multi_dot,
-    "linalg.norm": _norm,
+    "linalg.lstsq": lambda a, b, rcond=None: gg.linalg.lstsq(*as_arrays(a, b), rcond),
+    "linalg.norm": lambda x, ord=None, axis=None, keepdims=False: gg.linalg.norm(
+        x, ord, axis, keepdims
+    ),
     "linalg.outer": lambda x1, x2, /: _outer(x1, x2),
     "linalg.pinv": _pinv,
     "linalg.qr": lambda a, mode="reduced": gg.linalg.qr(a, mode=mode),
@@ -1057,7 +1043,6 @@ _INSTEAD = {
     "fill_diagonal": "gpugrad.where",
     "insert": "gpugrad.concat",
     "linalg.cond": "gpugrad.linalg.svdvals",
-    "linalg.lstsq": "gpugrad.linalg.pinv",
     "partition": "gpugrad.sort",
     "piecewise": "gpugrad.where",
     "place": "gpugrad.where",

@@ -104,11 +104,7 @@ def write(name: str, out: Any, result: Any, where: Any = True) -> Any:
 
 
 def as_arrays(*values: Any) -> Any:
-    """Lists and numbers beside a Tensor as Tensors, on its device; arrays as they are.
-
-    Raises:
-        RuntimeError: for a list of tensors that require a gradient, which would be lost.
-    """
+    """Lists and numbers beside a Tensor as Tensors, on its device; arrays as they are."""
     device = next((x.device for x in values if isinstance(x, Tensor)), None)
     found = [
         x

@@ -4,7 +4,8 @@ import operator
 
 import numpy as np
 import pytest
-from helpers import assert_same, host, leaf
+from helpers import assert_same, flat, host, leaf
+from test_protocols import CALLS, is_there
 
 import gpugrad as gg
 
@@ -120,6 +121,28 @@ def test_functions_that_call_a_method(name, cp):
         expected = gradient(lambda t: DUCKS[name](np, t), X)
     assert_same(gradient(lambda t: DUCKS[name](cp, t), X), expected)
     assert_same(gradient(lambda t: DUCKS[name](np, t), X), expected)
+
+
+WITH_ARRAYS_ALONE = [
+    (name, f, args)
+    for name in CALLS
+    if not name.startswith(("linalg.", "fft.")) and is_there(name)
+    for f, *args in CALLS[name]
+    if getattr(f, "__name__", "") == name and all(isinstance(x, np.ndarray) for x in args)
+    if "share_memory" not in name and "shares_memory" not in name
+]
+
+
+@pytest.mark.parametrize(("name", "f", "args"), WITH_ARRAYS_ALONE, ids=lambda x: str(x)[:20])
+def test_numpys_functions_on_the_device(name, f, args, cp):
+    with np.errstate(all="ignore"):
+        expected = f(*args)
+        got = f(*(gg.asarray(cp.asarray(x)) for x in args))
+    if isinstance(expected, (bool, str, int, np.dtype)):
+        assert got == expected
+    else:
+        assert all(isinstance(x.data, cp.ndarray) for x in flat(got))
+        assert_same(flat(got), [np.asarray(x) for x in flat(expected)], rtol=4096)
 
 
 def test_functions_that_search(cp):

@@ -1,6 +1,6 @@
 """The methods of `numpy.ndarray`, with NumPy's signatures.
 
-`numpy.sum(t)` and its like run them too, and so do CuPy's functions: `cupy.sum(a)` calls
+`numpy.sum(t)` and its like run them too, and so do functions of CuPy: its `sum(a)` calls
 `a.sum(axis, dtype, out, keepdims)`. An `out=` that would lose a gradient raises.
 """
 

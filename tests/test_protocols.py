@@ -643,6 +643,12 @@ def test_out_of_a_function():
         np.einsum("ij->j", leaf(X), out=buffer)
 
 
+def test_nan_functions_of_integers():
+    x = np.array([[3, 1], [2, 5]])
+    for f in (np.nanmax, np.nanmin, np.nansum, np.nanprod, np.nancumsum, np.nanargmax):
+        assert_as_numpy(lambda t, f=f: f(t, axis=1), x)
+
+
 def test_copyto_and_nan_to_num_write():
     a = np.zeros(3)
     with pytest.raises(RuntimeError, match="would lose the gradient"):

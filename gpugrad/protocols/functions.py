@@ -411,6 +411,8 @@ def _nan_extremum(name: str, empty: float) -> F:
         initial: Any = UNSET,
         where: Any = True,
     ) -> Any:
+        if a.dtype.kind not in "fc":
+            return getattr(methods, name)(a, axis, None, keepdims, initial, where)
         gone = gg.isnan(a)
         best = getattr(methods, name)(
             gg.where(gone, empty, a), axis, None, keepdims, initial, where

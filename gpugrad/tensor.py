@@ -33,9 +33,6 @@ class Tensor:
     view: tuple[Tensor | None, Callable[..., Any] | None, tuple, dict]
     views: list[weakref.ref[Tensor]]
 
-    # NumPy arrays and scalars on the left of an operator leave it to the Tensor.
-    __array_ufunc__ = None
-
     def __init__(self, data: Any, node: Node | None) -> None:
         self.data = data
         self.node = node
@@ -84,13 +81,14 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    if TYPE_CHECKING:  # given to the class by `ops` and `sweeps`, which are built on it
+    if TYPE_CHECKING:  # given to the class by `ops`, `protocols` and `sweeps`, built on it
 
         def _unary(self) -> Tensor: ...
         def _binary(self, other: Any, /) -> Tensor: ...
-        def _reduce(self, axis: Any = None, **options: Any) -> Tensor: ...
+        def _reduce(self, axis: Any = None, *args: Any, **options: Any) -> Tensor: ...
+        def _method(self, *args: Any, **options: Any) -> Tensor: ...
 
-        __neg__ = __pos__ = __abs__ = __invert__ = copy = _unary
+        __neg__ = __pos__ = __abs__ = __invert__ = _unary
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _binary
         __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _binary
         __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _binary
@@ -99,10 +97,22 @@ class Tensor:
         __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = _binary
         __eq__ = __ne__ = _binary  # type: ignore[assignment]
         sum = mean = prod = max = min = var = std = all = any = argmax = argmin = _reduce
+        clip = cumprod = cumsum = diagonal = dot = flatten = ravel = repeat = round = _method
+        searchsorted = squeeze = swapaxes = take = trace = transpose = argsort = _method
+        astype = reshape = copy = _method
+        conj = conjugate = _unary
+        itemsize: int
+        nbytes: int
 
         def __setitem__(self, key: Any, value: Any) -> None: ...
-        def astype(self, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor: ...
-        def reshape(self, *shape: Any) -> Tensor: ...
+        def __contains__(self, value: Any) -> bool: ...
+        def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]: ...
+        def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]: ...
+        def __round__(self, ndigits: int | None = None) -> Tensor: ...
+        def fill(self, value: Any) -> None: ...
+        def nonzero(self) -> tuple[Tensor, ...]: ...
+        def sort(self, axis: int = -1) -> None: ...
+        def tolist(self) -> Any: ...
         def to(self, target: Any) -> Tensor: ...
         def to_device(self, device: str | backends.Device, /, *, stream: Any = None) -> Tensor: ...
         def backward(
@@ -190,17 +200,24 @@ class Tensor:
         self._refuse_loss("numpy()")
         return self._to_host()
 
-    def item(self) -> Any:
-        """The one element as a Python number; waits for the device.
+    def item(self, *index: Any) -> Any:
+        """The one element, or the one at `index`, as a Python number; waits for the device.
+
+        Args:
+            index: an integer per axis, or one for the flat array.
 
         Raises:
             ValueError: if there is not exactly one element.
         """
-        if self.size != 1:
+        array = self.data
+        if index:
+            where = index[0] if len(index) == 1 else index
+            array = array[where] if isinstance(where, tuple) else array.reshape(-1)[where]
+        if array.size != 1:
             raise ValueError(
                 f"item() needs exactly one element, this is {self._described()}: use .get()"
             )
-        return self._to_host().item()
+        return backends.backend_of(array).to_host(array).item()
 
     def _described(self) -> str:
         return f"a {self.dtype} tensor of shape {self.shape} on {self.device}"
@@ -220,6 +237,9 @@ class Tensor:
                 f"{kind}() needs a 0-d tensor, this is {self._described()}: reduce or index it"
             )
         return self._to_host().item()
+
+    # These lead off the tape, as item() does. Python's `math` asks for a float in the same way, and
+    # so does NumPy for `array[i] = t` of one element: nothing can tell them apart.
 
     def __float__(self) -> float:
         return float(self._scalar("float"))
@@ -246,7 +266,8 @@ class Tensor:
         self._refuse_loss("numpy.asarray")
         if self.device.kind != "cpu":
             raise RuntimeError(
-                f"numpy.asarray of a tensor on {self.device} would copy in silence: use .get()"
+                f"numpy.asarray of a tensor on {self.device} would copy in silence: use .get(), "
+                "or .data for the array on the device"
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 

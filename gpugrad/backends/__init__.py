@@ -88,13 +88,13 @@ class Backend:
     array_types: tuple[type, ...]  # with the library's scalar types and subclasses of its arrays
     xp: Namespace
 
-    def takes(self, array_type: type) -> bool:
-        """Whether arrays of this type compute as those of this library do."""
-        return issubclass(array_type, self.array_types)
-
     def devices(self) -> list[Device]:
         """The usable devices, in order."""
         raise NotImplementedError
+
+    def takes(self, array_type: type) -> bool:
+        """Whether an array, or scalar, of this type is plain data, with no meaning of its own."""
+        return issubclass(array_type, self.array_types)
 
     def device_of(self, array: Any) -> Device:
         """Where `array` lives."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends
+from ..tensor import Tensor
 from ..twins import places, working_dtypes
 from . import Backend, Device, DeviceError, Namespace
 
@@ -37,6 +38,7 @@ def load() -> Backend:
     count = _count_devices(cupy.cuda.runtime)
     _try_kernel(cupy)
     backend = CupyBackend(cupy, count)
+    _take_calls(cupy)
     if count > 1:
         backends.following_devices = functools.partial(_following, cupy)
     return backend
@@ -53,6 +55,43 @@ def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
         yield follow
     finally:
         current.use()
+
+
+# ---- CuPy's own calls on Tensors
+
+
+def _take_calls(cupy: Any) -> None:
+    """Give Tensor the hook that CuPy asks before any ufunc or ElementwiseKernel runs.
+
+    No hook that hands over the array: CuPy would then take `array @ t` for its own.
+    """
+
+    def override(self: Tensor, kernel: Any, *args: Any, **kwargs: Any) -> Any:
+        """`kernel(*args, **kwargs)` on Tensors.
+
+        Raises:
+            TypeError: if gpugrad knows no derivative of it.
+        """
+        from ..protocols.functions import find
+        from ..protocols.ufuncs import named, run, special
+
+        function, name = None, kernel.name
+        if isinstance(kernel, cupy.ufunc):
+            name = name.removeprefix("cupyx_scipy_special_").removeprefix("cupy_")
+            if name in ("angle", "fix", "i0", "sinc"):  # which are no ufuncs in NumPy
+                function = find(getattr(np, name))
+            elif name != kernel.name:
+                function = named(name) or special(name)
+        if function is None:
+            raise TypeError(
+                f"{kernel.name}: gpugrad knows no derivative of this kernel; "
+                "where none is wanted, give it the arrays themselves, t.data"
+            )
+        if len(args) > kernel.nin:
+            kwargs["out"] = args[kernel.nin :]
+        return run(name, function, "__call__", args[: kernel.nin], kwargs)
+
+    Tensor.__cupy_override_elementwise_kernel__ = override  # type: ignore[attr-defined]
 
 
 # ---- is there a usable device?

@@ -168,12 +168,16 @@ class NumpyBackend(Backend):
             **kernels,
         )
 
-    def takes(self, array_type: type) -> bool:
-        # a ufunc looks at the mask or not, as it happens
-        return super().takes(array_type) and not issubclass(array_type, np.ma.MaskedArray)
-
     def devices(self) -> list[Device]:
         return [CPU]
+
+    def takes(self, array_type: type) -> bool:
+        # not masked arrays, and none that compute in their own way, such as quantities with units:
+        # taken as plain data they would lose mask or unit
+        if not issubclass(array_type, np.ndarray):
+            return issubclass(array_type, np.generic)
+        masked = any(base.__module__.startswith("numpy.ma") for base in array_type.__mro__)
+        return not masked and array_type.__array_ufunc__ is np.ndarray.__array_ufunc__
 
     def device_of(self, array: Any) -> Device:
         return CPU

@@ -1,6 +1,6 @@
 """The table of operations, one file per chapter of the standard, each with its derivative.
 
-Importing it gives `Tensor` its operators and array methods.
+Importing it gives `Tensor` its operators; `gpugrad.protocols` gives it the methods of an array.
 """
 
 from __future__ import annotations
@@ -35,10 +35,6 @@ from . import (
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda self, other: op(other, self)
-
-
-def _reshape(self: Tensor, *shape: Any) -> Any:
-    return manipulation.reshape(self, shape[0] if len(shape) == 1 else shape)
 
 
 def _to(self: Tensor, target: Any) -> Tensor:
@@ -94,20 +90,6 @@ _METHODS = {
     "__setitem__": writing.setitem,
     "to": _to,
     "to_device": dtypes.to_device,
-    "astype": dtypes.astype,
-    "reshape": _reshape,
-    "copy": creation._copy,
-    "sum": reductions.sum,
-    "mean": reductions.mean,
-    "prod": reductions.prod,
-    "max": reductions.max,
-    "min": reductions.min,
-    "var": reductions.var,
-    "std": reductions.std,
-    "all": reductions.all,
-    "any": reductions.any,
-    "argmax": reductions.argmax,
-    "argmin": reductions.argmin,
 }
 for _name, _method in _METHODS.items():
     setattr(Tensor, _name, _method)

@@ -80,6 +80,11 @@ def asarray(
     if source is None:
         if copy is False:
             raise ValueError("asarray: copy=False, but Python data must be copied into an array")
+        if isinstance(obj, np.ndarray):
+            raise TypeError(
+                f"asarray: a {type(obj).__name__} is more than its data, which its mask or unit "
+                "would be lost from; take the data out first (a masked array: .filled(value))"
+            )
         obj = np.asarray(obj)  # names ragged lists and strange objects in NumPy's words
         source = backends.backend_of_kind("cpu")
         where = where or backends.default_device()

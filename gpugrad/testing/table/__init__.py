@@ -21,6 +21,7 @@ from . import (
     sorting,
     special,
     statistics,
+    ufuncs,
 )
 
 ROWS: list[Row] = [
@@ -39,4 +40,5 @@ ROWS: list[Row] = [
     *searching.ROWS,
     *sets.ROWS,
     *special.ROWS,
+    *ufuncs.ROWS,
 ]

@@ -12,6 +12,8 @@ import sys
 import pytest
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["test_against_torch.py"]
+if not (importlib.util.find_spec("torch") and importlib.util.find_spec("jax")):
+    collect_ignore.append("test_interop.py")
 
 EMULATOR = os.environ.get("GPUGRAD_CUPY_EMU")
 if EMULATOR:

@@ -136,6 +136,13 @@ def test_derivatives(row, dtype, device):
     check_grads(f, xs, order=row.order)
 
 
+@pytest.mark.parametrize("row", [row for row in ENTRYWISE if row.order], ids=str)
+def test_derivatives_of_0d(row, device):
+    args = [array(np.asarray(x.flat[0], x.dtype)) for x in row.draw("float64")]
+    f, xs = row.of_differentiable(args)
+    check_grads(f, xs, order=row.order)
+
+
 @each_dtype(DIFFERENTIABLE, "fF")
 def test_derivatives_at_single_precision(row, dtype, device):
     args = row.draw(dtype)

@@ -1,12 +1,68 @@
-"""Values where the standard differs from NumPy, or NumPy and CuPy from each other."""
+"""The names of the array API standard 2025.12, each with a derivative where it has one; and values
+where the standard differs from NumPy, or NumPy and CuPy from each other.
+
+The standard's own conformance suite (data-apis/array-api-tests) checks signatures, dtypes and
+values; `.ci/run` runs it where the setting ARRAY_API_TESTS names a checkout.
+"""
 
 import numpy as np
 import pytest
 from helpers import assert_same, host
 
 import gpugrad as gg
+from gpugrad.testing.table import ROWS
 
 inf, nan = np.inf, np.nan
+
+NAMES = """
+arange asarray empty empty_like eye from_dlpack full full_like linspace meshgrid ones ones_like tril
+triu zeros zeros_like
+astype can_cast finfo iinfo isdtype result_type
+abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_invert
+bitwise_or bitwise_right_shift bitwise_xor ceil clip conj copysign cos cosh divide equal exp expm1
+floor floor_divide greater greater_equal hypot imag isfinite isinf isnan less less_equal log log1p
+log2 log10 logaddexp logical_and logical_not logical_or logical_xor maximum minimum multiply
+negative nextafter not_equal positive pow real reciprocal remainder round sign signbit sin
+sinh square sqrt subtract tan tanh trunc
+take take_along_axis
+matmul matrix_transpose tensordot vecdot
+broadcast_arrays broadcast_shapes broadcast_to concat expand_dims flip moveaxis permute_dims repeat
+reshape roll squeeze stack tile unstack
+argmax argmin count_nonzero nonzero searchsorted where
+isin unique_all unique_counts unique_inverse unique_values
+argsort sort
+cumulative_prod cumulative_sum max mean min prod std sum var
+all any diff
+fft.fft fft.ifft fft.fftn fft.ifftn fft.rfft fft.irfft fft.rfftn fft.irfftn fft.hfft fft.ihfft
+fft.fftfreq fft.rfftfreq fft.fftshift fft.ifftshift
+linalg.cholesky linalg.cross linalg.det linalg.diagonal linalg.eigh linalg.eigvalsh linalg.eig
+linalg.eigvals linalg.inv linalg.matmul linalg.matrix_norm linalg.matrix_power linalg.matrix_rank
+linalg.matrix_transpose linalg.outer linalg.pinv linalg.qr linalg.slogdet linalg.solve linalg.svd
+linalg.svdvals linalg.tensordot linalg.trace linalg.vecdot linalg.vector_norm
+""".split()
+
+# Their results are integers, booleans, dtypes, or made of no array.
+CONSTANT = """
+arange empty empty_like eye full full_like ones ones_like zeros zeros_like from_dlpack
+can_cast finfo iinfo isdtype result_type broadcast_shapes
+bitwise_and bitwise_left_shift bitwise_invert bitwise_or bitwise_right_shift bitwise_xor
+equal greater greater_equal isfinite isinf isnan less less_equal not_equal signbit
+logical_and logical_not logical_or logical_xor all any
+argmax argmin count_nonzero nonzero searchsorted isin argsort fft.fftfreq fft.rfftfreq
+linalg.matrix_rank
+""".split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_is_there(name):
+    module, _, function = name.rpartition(".")
+    assert callable(getattr(getattr(gg, module) if module else gg, function))
+
+
+def test_what_has_a_derivative_has_one():
+    differentiated = {row.name.rpartition(".")[2] for row in ROWS if row.order}
+    named = {name.rpartition(".")[2] for name in {*NAMES} - {*CONSTANT}}
+    assert named - differentiated == {"asarray", "linspace"}  # tested in test_creation.py
 
 
 def test_floor_divide_of_infinities(device):

@@ -210,6 +210,17 @@ def test_views_hold_nobody_longer_than_needed():
         gc.enable()
 
 
+def test_a_tensor_without_axes(device):
+    def f(x, y):
+        z = x * y
+        z[()] = z * y
+        z += x
+        z[...] = z * z
+        return z * x
+
+    check_grads(f, [array(1.5), array(-0.7)])
+
+
 def test_a_loop_of_writes_against_numpy(device):
     """A recurrence filled in element by element, as scientific code does."""
 

@@ -153,11 +153,14 @@ def _special(
     return elementwise(name, *rules, doc=doc, arrays=arrays, function=f"special.{name}")
 
 
+_PYTHON = (bool, int, float)
+
+
 def _arrays(*values: Any) -> tuple[Any, ...]:
     """`values` with arrays in place of numbers, as functions of one argument need them."""
-    arrays = [x for x in values if not isinstance(x, (int, float))]
+    arrays = [x for x in values if type(x) not in _PYTHON]  # numpy.float64 is a float too
     like = next((x for x in arrays if is_inexact(x.dtype)), arrays[0])
-    return tuple(full_like(like, x) if isinstance(x, (int, float)) else x for x in values)
+    return tuple(full_like(like, x) if type(x) in _PYTHON else x for x in values)
 
 
 def _zero(t: Any) -> Any:

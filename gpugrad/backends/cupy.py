@@ -350,6 +350,18 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
 
         return checked
 
+    def by_integers(f: Callable[..., Any]) -> Callable[..., Any]:
+        """f(x, indices, ...), whose kernel would not compile for other indices."""
+
+        @functools.wraps(f)
+        def checked(x: Any, indices: Any, *args: Any, **kwargs: Any) -> Any:
+            dtype = getattr(indices, "dtype", None)
+            if dtype is not None and dtype.kind not in "biu":
+                raise TypeError(f"indices must be integers, not {dtype}")
+            return f(x, indices, *args, **kwargs)
+
+        return checked
+
     def through_float32(f: Callable[..., Any]) -> Callable[..., Any]:
         """f, with bfloat16 arrays computed in float32."""
 
@@ -518,8 +530,8 @@ def _replacements(cupy: Any) -> dict[str, Callable[..., Any]]:
         "searchsorted": on_device(cupy.searchsorted),
         "sign": sign,
         "std": through_float32(cupy.std),
-        "take": on_device(cupy.take),
-        "take_along_axis": on_device(cupy.take_along_axis),
+        "take": by_integers(on_device(cupy.take)),
+        "take_along_axis": by_integers(on_device(cupy.take_along_axis)),
         "tanh": complex_points(cupy.tanh, of_tanh),
         "unstack": unstack,
         "var": through_float32(cupy.var),

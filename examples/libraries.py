@@ -42,6 +42,18 @@ from gpugrad.trees import flatten
 
 sklearn.set_config(array_api_dispatch=True)
 
+HEAD = """\
+# What libraries that speak the array API standard make of a Tensor
+
+Most take other arrays than NumPy's only if told to, and else raise that a gradient would be lost:
+
+- SciPy: the environment has `SCIPY_ARRAY_API=1` before SciPy is imported (its ufuncs, as
+  `scipy.special.erf`, need nothing);
+- scikit-learn: `sklearn.set_config(array_api_dispatch=True)`, and SciPy's setting;
+- plain einops: `import gpugrad.einops` (`einops.array_api` needs nothing).
+
+Made by `examples/libraries.py`; a gradient that is kept is checked against finite differences."""
+
 rng = np.random.default_rng(0)
 X = rng.uniform(0.5, 1.5, (6, 4))
 Y = rng.uniform(0.5, 1.5, 6)
@@ -247,7 +259,7 @@ def outcome(f: Function) -> str:
     except Exception as error:
         if len(sys.argv) > 1:
             traceback.print_exc()
-        return f"raises {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+        return f"raises {type(error).__name__}: {str(error).splitlines()[0].split(': ')[0]}"
     if not isinstance(out, (gg.Tensor, list, tuple)):
         return f"gives a Python {type(out).__name__}, off the tape"
     if all(x.requires_grad for x in flatten(out)[0]):
@@ -267,9 +279,7 @@ def outcome(f: Function) -> str:
 def main() -> int:
     warnings.simplefilter("ignore")
     names = ["scipy", "scikit-learn", "array-api-extra", "einops"]
-    print("# What libraries that speak the array API standard make of a Tensor\n")
-    print("Made by `examples/libraries.py`; a gradient that is kept is checked against finite")
-    print("differences.", end=" ")
+    print(HEAD)
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in names) + ".\n")
     print("| function | a tensor that requires a gradient |\n| --- | --- |")
     wrong = False

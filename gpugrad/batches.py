@@ -105,7 +105,8 @@ class BatchedArray:
 
     def _refuse(self, *args: Any, **options: Any) -> Any:
         raise RuntimeError(
-            "a value per example where one for all is needed: inside vmap no value is read"
+            "a value per example where one for all is needed: inside vmap no value is read "
+            "(float(x), a branch on one); gpugrad.where chooses for each example"
         )
 
     def __array__(self, *args: Any, **options: Any) -> Any:

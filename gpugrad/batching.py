@@ -252,5 +252,7 @@ def _moved_in(x: Any, axis: int | None) -> Any:
         return x if backends.find_backend(type(x)) is None else asarray(x)
     x = x if isinstance(x, Tensor) else asarray(x)
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"vmap: in_axes={axis} for an argument of shape {x.shape}")
+        raise ValueError(
+            f"vmap: in_axes={axis} for an argument of shape {x.shape}; None for one that all share"
+        )
     return moveaxis(x, axis, 0) if axis else x

@@ -80,9 +80,9 @@ def custom_vjp(
         f: is called with arrays of the library in place of Tensors, and other arguments as they
             are; returns an array, or a tuple of them.
         vjp: `vjp(g, out, *args)` returns the cotangent of every array among `args`, of its shape:
-            a tuple, None for one that is zero; for a single array without the tuple. `g` and `out`
-            are as `f` returned. For complex arrays a cotangent is the direction of steepest ascent,
-            as everywhere.
+            a tuple, None in it for one that is zero; for a single array without the tuple. `g` and
+            `out` are as `f` returned. For complex arrays a cotangent is the direction of steepest
+            ascent, as everywhere.
         jvp: `jvp(t, out, *args)` returns the tangent of `out`; `t` is a tuple with the tangents of
             the arrays among `args`, None for one that is zero. Without it the forward sweep
             transposes `vjp`, which then must compute with gpugrad's functions or operators.
@@ -95,7 +95,8 @@ def custom_vjp(
     `.data`, is a constant).
 
     Raises:
-        TypeError, ValueError: when a cotangent does not fit its argument, which is named.
+        TypeError, ValueError: when a cotangent does not fit its argument, which is named;
+            TypeError when None is returned, as without a `return`.
         RuntimeError: for a derivative that `vjp` or `jvp` cannot give; it is never taken for zero.
     """
     op = _Custom(f, vjp, jvp)
@@ -165,9 +166,7 @@ class _Custom:
         self, recorded: bool, g: Any, out: Any, args: tuple, arrays: tuple[int, ...]
     ) -> dict[int, Any]:
         """What the pullback gives, by position of the argument."""
-        values = self._called("vjp", self._vjp, recorded, (g, out, *args))
-        if not isinstance(values, (tuple, list)):
-            values = (values,)
+        values = self._several("vjp", self._called("vjp", self._vjp, recorded, (g, out, *args)))
         if len(values) != len(arrays):
             raise ValueError(
                 f"custom_vjp: the vjp of {self.name} returned {len(values)} cotangents for "
@@ -187,9 +186,7 @@ class _Custom:
             return self._transposed(t, kept)
         by_position = dict(zip(where, t, strict=True))
         given = tuple(by_position.get(i) for i in arrays)
-        values = self._called("jvp", self._jvp, recorded, (given, out, *args))
-        if not isinstance(values, (tuple, list)):
-            values = (values,)
+        values = self._several("jvp", self._called("jvp", self._jvp, recorded, (given, out, *args)))
         if len(values) != len(outs):
             raise ValueError(
                 f"custom_vjp: the jvp of {self.name} returned {len(values)} tangents for "
@@ -225,6 +222,14 @@ class _Custom:
         tangents = dict(zip(floats, forward([t[k] for k in moved]), strict=True))
         given = (tangents.get(i) for i in range(len(outs)))
         return Parts(given if _is_recorded(t) else (None if x is None else raw(x) for x in given))
+
+    def _several(self, kind: str, values: Any) -> Any:
+        if values is None:  # a `return` left out would be a derivative of zero
+            raise TypeError(
+                f"custom_vjp: the {kind} of {self.name} returned None; a derivative of zero is "
+                "(None,)"
+            )
+        return values if isinstance(values, (tuple, list)) else (values,)
 
     def _called(self, kind: str, rule: Any, recorded: bool, args: tuple) -> Any:
         if not recorded:

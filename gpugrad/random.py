@@ -8,6 +8,10 @@ differentiation: Figurnov, Mohamed and Mnih 2018). Integer samples carry no grad
 `shape` is that of the result, by default that of the parameters broadcast together. A float dtype
 that is not given is that of the parameters, float64 for numbers. NumPy's and CuPy's generators
 differ, so a seed gives the same numbers on the same kind of device only.
+
+Raised are a ValueError for numbers out of range and for shapes that do not fit, a TypeError for a
+dtype that is not floating-point. Parameters in arrays are not looked at (that would wait for the
+device): one out of range gives NaN, or the array library's own error.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import contextlib
 import functools
 import inspect
 import math
+import operator
 import secrets
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +83,7 @@ class Generator:
         self, name: str, kind: str, shape: Shape, dtype: Any, *parameters: Any
     ) -> tuple[Tensor, np.dtype]:
         """Standard noise of the shape of the result, and the dtype of the result."""
-        dtype, working = _dtypes_of(dtype, *parameters)
+        dtype, working = _dtypes_of(name, dtype, *parameters)
         shape = _shape_of(name, shape, *map(_dims, parameters))
         return getattr(self, kind)(shape, working), dtype
 
@@ -185,7 +190,7 @@ class Generator:
                 "multivariate_normal: the shapes (..., n) and (..., n, n) are needed, "
                 f"got {mean.shape} and {scale_tril.shape}"
             )
-        dtype, working = _dtypes_of(dtype, mean, scale_tril)
+        dtype, working = _dtypes_of("multivariate_normal", dtype, mean, scale_tril)
         batch = _shape_of("multivariate_normal", shape, mean.shape[:-1], scale_tril.shape[:-2])
         z = self._normal((*batch, n, 1), working)
         return astype(mean + matmul(scale_tril, z)[..., 0], dtype, copy=False)
@@ -259,14 +264,14 @@ class Generator:
     def gamma(self, a: Any, scale: Any = 1.0, shape: Shape = None, *, dtype: Any = None) -> Tensor:
         """The gamma distribution of shape parameter `a` and mean a * scale."""
         _check("gamma", a=(a, None), scale=(scale, 0))
-        dtype, working = _dtypes_of(dtype, a, scale)
+        dtype, working = _dtypes_of("gamma", dtype, a, scale)
         where_to = _shape_of("gamma", shape, _dims(a), _dims(scale))
         return astype(scale * self._gamma("gamma", a, where_to, working), dtype, copy=False)
 
     def beta(self, a: Any, b: Any, shape: Shape = None, *, dtype: Any = None) -> Tensor:
         """The beta distribution of mean a / (a + b)."""
         _check("beta", a=(a, None), b=(b, None))
-        dtype, working = _dtypes_of(dtype, a, b)
+        dtype, working = _dtypes_of("beta", dtype, a, b)
         where_to = _shape_of("beta", shape, _dims(a), _dims(b))
         logs = [self._log_gamma("beta", x, where_to, working) for x in (a, b)]
         return astype(sigmoid(logs[0] - logs[1]), dtype, copy=False)
@@ -281,7 +286,7 @@ class Generator:
         alpha = self._array("dirichlet", alpha)
         if not alpha.ndim:
             raise ValueError("dirichlet: alpha needs an axis of concentrations")
-        dtype, working = _dtypes_of(dtype, alpha)
+        dtype, working = _dtypes_of("dirichlet", dtype, alpha)
         batch = _shape_of("dirichlet", shape, alpha.shape[:-1])
         logs = self._log_gamma("dirichlet", alpha, (*batch, alpha.shape[-1]), working)
         return astype(softmax(logs, axis=-1), dtype, copy=False)
@@ -294,7 +299,7 @@ class Generator:
         """Integers uniform in [low, high)."""
         if not low < high:
             raise ValueError(f"integers: the range [{low}, {high}) is empty")
-        return self._draw("integers", low, high, as_shape(shape), np.dtype(dtype))
+        return self._draw("integers", low, high, _lengths("integers", shape), np.dtype(dtype))
 
     def permutation(self, n: int) -> Tensor:
         """The integers from 0 to n - 1 in random order, int64."""
@@ -348,7 +353,7 @@ class Generator:
         Without `replace` and with weights by the largest of perturbed logarithms, which is the
         same as to draw one after the other (Efraimidis and Spirakis 2006).
         """
-        shape = as_shape(shape)
+        shape = _lengths("choice", shape)
         n = a if isinstance(a, int) else len(a)
         count = math.prod(shape)
         if n < 1 and count:
@@ -400,26 +405,35 @@ def _check(name: str, **limits: tuple) -> None:
 
 def _shape_of(name: str, shape: Shape, *parameters: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the result, to which the parameters broadcast."""
+    wanted = None if shape is None else _lengths(name, shape)
     try:
         common = np.broadcast_shapes(*parameters)
-        if shape is None:
-            return common
-        wanted = as_shape(shape)
-        if np.broadcast_shapes(common, wanted) == wanted:
-            return wanted
+        if wanted is None or np.broadcast_shapes(common, wanted) == wanted:
+            return common if wanted is None else wanted
     except ValueError:
-        raise ValueError(f"{name}: parameters of shapes {parameters} do not broadcast") from None
-    raise ValueError(f"{name}: parameters of shapes {parameters} do not broadcast to {wanted}")
+        pass
+    to = "" if wanted is None else f" to {wanted}"
+    raise ValueError(f"{name}: parameters of shapes {parameters} do not broadcast{to}")
 
 
-def _dtypes_of(dtype: Any, *parameters: Any) -> tuple[np.dtype, np.dtype]:
+def _lengths(name: str, shape: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        wanted = tuple(map(operator.index, as_shape(shape)))
+    except TypeError:
+        raise TypeError(f"{name}: a shape is an integer or several, not {shape!r}") from None
+    if any(n < 0 for n in wanted):
+        raise ValueError(f"{name}: no length in a shape is negative, got {wanted}")
+    return wanted
+
+
+def _dtypes_of(name: str, dtype: Any, *parameters: Any) -> tuple[np.dtype, np.dtype]:
     """`dtype`, or that of the parameters; and the one to compute in."""
     if dtype is None:
         found = [x.dtype for x in parameters if hasattr(x, "dtype") and is_inexact(x.dtype)]
         dtype = np.result_type(*found) if found else np.float64
     dtype = np.dtype(dtype)
     if not is_inexact(dtype) or dtype.kind == "c":
-        raise TypeError(f"random numbers of this kind are floating-point, not {dtype}")
+        raise TypeError(f"{name}: the numbers are floating-point, not {dtype}")
     return dtype, np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
@@ -503,7 +517,10 @@ def _of_default(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return method(default_generator(device), *args, **options)
 
     call.__qualname__ = method.__name__
-    call.__doc__ = f"{method.__doc__}\n\nFrom the module's own generator for `device`."
+    call.__doc__ = (
+        f"{inspect.getdoc(method)}\n\nFrom the module's own generator for `device`; "
+        "`gpugrad.random` says what parameters, shape and dtype are."
+    )
     signature = inspect.signature(method)
     option = inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default=None)
     parameters = [*list(signature.parameters.values())[1:], option]

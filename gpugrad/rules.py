@@ -279,7 +279,11 @@ class Dispatch(dict[type, Callable[..., Any]]):
         self.name = name
 
     def __missing__(self, array_type: type) -> Callable[..., Any]:
-        function = operator.attrgetter(self.name)(namespace_of[array_type])
+        try:
+            library = namespace_of[array_type]
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        function = operator.attrgetter(self.name)(library)
         self[array_type] = function
         return function
 
@@ -288,14 +292,8 @@ class _NamespaceOf(dict[type, Namespace]):
     """Array type -> the functions of its library."""
 
     def __missing__(self, array_type: type) -> Namespace:
-        backend = backends.find_backend(array_type)
-        if backend is None:
-            raise TypeError(
-                f"expected a Tensor or an array, got {array_type.__name__}: "
-                "make it one with gpugrad.asarray(...)"
-            )
-        self[array_type] = backend.xp
-        return backend.xp
+        self[array_type] = library = backends.backend_of_type(array_type).xp
+        return library
 
 
 namespace_of = _NamespaceOf()

@@ -228,7 +228,8 @@ class Tensor:
     def _refuse_loss(self, what: str) -> None:
         if self.node is not None:
             raise RuntimeError(
-                f"{what} of a tensor that requires a gradient would lose it: use .detach() first"
+                f"{what} of a tensor that requires a gradient would lose it: use .detach() first, "
+                "or stay with gpugrad's arrays (asarray, stack)"
             )
 
     def _scalar(self, kind: str) -> Any:

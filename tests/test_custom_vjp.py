@@ -206,6 +206,7 @@ def test_raw_jvps_have_first_derivatives_only(device):
         (lambda g, out, a, b: (gg.sum(g), g), ValueError, r"argument 0 has shape \(\)"),
         (lambda g, out, a, b: (g * 1j, g), TypeError, "argument 0 is complex128.*float64"),
         (lambda g, out, a, b: (g, 3.0), TypeError, "argument 2 must be an array, not float"),
+        (lambda g, out, a, b: None, TypeError, "returned None"),
     ],
 )
 def test_cotangents_that_do_not_fit_are_named(vjp, error, message, device):
@@ -217,6 +218,16 @@ def test_cotangents_that_do_not_fit_are_named(vjp, error, message, device):
     with pytest.raises(error, match=f"custom_vjp.*product.*{message}"):
         gg.sum(f(a, "note", b)).backward()
     assert a.grad is None
+
+
+def test_a_return_left_out_is_no_derivative_of_zero(device):
+    def forgotten(*args):
+        args[0] * 2
+
+    with pytest.raises(TypeError, match=r"vjp of .* returned None; .*\(None,\)"):
+        gg.grad(lambda x: gg.sum(gg.custom_vjp(gg.sin, forgotten)(x)))(X)
+    with pytest.raises(TypeError, match="jvp of .* returned None"):
+        gg.jvp(gg.custom_vjp(gg.sin, raw_vjp, forgotten), (X,), (X,))
 
 
 def test_results_and_tangents_that_do_not_fit(device):

@@ -330,7 +330,7 @@ def test_the_modules_functions_have_the_signatures_of_the_methods():
             parameters = list(inspect.signature(method).parameters)[1:]
             function = getattr(gg.random, name)
             assert list(inspect.signature(function).parameters) == [*parameters, "device"]
-            assert function.__doc__.startswith(method.__doc__)
+            assert function.__doc__.startswith(inspect.getdoc(method))
 
 
 @pytest.mark.parametrize(
@@ -345,6 +345,10 @@ def test_the_modules_functions_have_the_signatures_of_the_methods():
         (lambda g: g.truncated_normal(2, 1), ValueError, "low=2 is not below high=1"),
         (lambda g: g.normal((2,), loc=array([1.0, 2, 3])), ValueError, "normal: .*broadcast"),
         (lambda g: g.normal((1,), loc=array([1.0, 2])), ValueError, r"do not broadcast to \(1,\)"),
+        (lambda g: g.normal((2, -3)), ValueError, r"normal: .*negative, got \(2, -3\)"),
+        (lambda g: g.uniform(shape=1.5), TypeError, "uniform: a shape .*not 1.5"),
+        (lambda g: g.integers(0, 2, (1, "a")), TypeError, "integers: a shape"),
+        (lambda g: g.gamma(2.0, dtype="int32"), TypeError, "gamma: .*floating-point, not int32"),
         (lambda g: g.choice(3, 4, replace=False), ValueError, "4 of 3"),
         (lambda g: g.choice(0, 4), ValueError, "nothing to choose"),
         (lambda g: g.choice(3, 4, p=array([0.5, 0.5])), ValueError, r"\(3,\) is needed"),

@@ -1,20 +1,38 @@
 """The code in the README runs as it is printed."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from helpers import host
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def test_the_first_example(device):
-    code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
     scope = {}
-    exec(code, scope)
+    exec(BLOCKS[0], scope)
     x = np.linspace(-2, 2, 5)
     s, e = 1 / (1 + np.exp(-x)), np.exp(-x * x)
     expected = s * (1 - s) * e - 2 * x * s * e
     np.testing.assert_allclose(host(scope["gg"].grad(scope["energy"])(scope["x"])), expected)
     assert scope["w"].grad.shape == (2, 2)
+
+
+def test_the_second_example():
+    """In a process of its own: SciPy reads a setting when it is imported."""
+    check = "gg.testing.check_grads(turned, [np.asarray([0.1, 0.2, 0.3])])"
+    subprocess.run(
+        [sys.executable, "-c", "\n".join([*BLOCKS[:2], check])],
+        check=True,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "GPUGRAD_DEVICE": "cpu"},
+        timeout=300,
+    )
+
+
+def test_all_examples_are_python():
+    for block in BLOCKS:
+        compile(block, "README.md", "exec")

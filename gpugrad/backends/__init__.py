@@ -179,10 +179,15 @@ def backend_of(array: Any) -> Backend:
     Raises:
         TypeError: if `array` is no array of a known library.
     """
-    backend = find_backend(type(array))
+    return backend_of_type(type(array))
+
+
+def backend_of_type(array_type: type) -> Backend:
+    """The backend of arrays of a type; raises as `backend_of`."""
+    backend = find_backend(array_type)
     if backend is None:
         raise TypeError(
-            f"expected a Tensor or an array, got {type(array).__name__}: "
+            f"expected a Tensor or an array, got {array_type.__name__}: "
             "make it one with gpugrad.asarray(...)"
         )
     return backend

@@ -96,6 +96,8 @@ def conv2d(
         x: shape (images, channels, rows, columns).
         weight: shape (outputs, channels / groups, size, size).
         bias: shape (outputs,).
+        stride, padding, dilation: the step between windows, zeros around the images, the step
+            between the entries that a window sees: an integer, or one for rows and one for columns.
         groups: that channels and outputs are divided into; each output sees its own group alone.
 
     Returns:

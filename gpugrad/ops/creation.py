@@ -196,7 +196,7 @@ def _check_inexact(dtype: np.dtype) -> None:
     if not is_inexact(dtype):
         raise TypeError(
             f"only a floating-point or complex tensor can require a gradient, not {dtype}: "
-            "give dtype=gpugrad.float32 or float64"
+            "give numbers like 1.0, or dtype=gpugrad.float32 or float64"
         )
 
 

@@ -151,7 +151,11 @@ def _is_recorded(x: Any) -> bool:
     (lambda t, out: -out @ t @ out,),
 )
 def inv(x: Any, /) -> Any:
-    """The inverse of square matrices."""
+    """The inverse of square matrices, shape (..., n, n).
+
+    Raises:
+        numpy.linalg.LinAlgError: if they are not square; on the CPU, if one is singular.
+    """
     return xp(x).linalg.inv(_checked(x, square=True))
 
 
@@ -181,6 +185,10 @@ def solve(a: Any, b: Any, /) -> Any:
 
     Returns:
         Shape (..., n) or (..., n, k).
+
+    Raises:
+        numpy.linalg.LinAlgError: as `inv`.
+        ValueError: if the shapes do not fit.
     """
     check_arrays("solve", a, b)
     return squeeze(_solve(a, expand_dims(b, -1)), -1) if b.ndim == 1 else _solve(a, b)
@@ -375,6 +383,9 @@ def cholesky(x: Any, /, *, upper: bool = False) -> Any:
         x: Hermitian positive definite. Only the lower triangle is read; the derivative counts both
             and is Hermitian.
         upper: give l^H.
+
+    Raises:
+        numpy.linalg.LinAlgError: if `x` is not square; on the CPU, if not positive definite.
     """
     check_arrays("cholesky", x)
     out = _cholesky(x)
@@ -477,6 +488,16 @@ def eigh(x: Any, /) -> EighResult:
 
     Only the lower triangle of `x` is read; the derivative counts both and is Hermitian. See
     `gpugrad.linalg` for the phases of the vectors and for repeated eigenvalues.
+
+    Args:
+        x: shape (..., n, n).
+
+    Returns:
+        eigenvalues: real, shape (..., n).
+        eigenvectors: of the dtype of `x`, the columns of (..., n, n).
+
+    Raises:
+        numpy.linalg.LinAlgError: if `x` is not square.
     """
     check_arrays("eigh", x)
     return EighResult(*_eigh(x))
@@ -532,6 +553,16 @@ def eig(x: Any, /) -> EigResult:
 
     A matrix without n independent eigenvectors has no derivative. See `gpugrad.linalg` for the
     phases of the vectors and for repeated eigenvalues.
+
+    Args:
+        x: shape (..., n, n).
+
+    Returns:
+        eigenvalues: shape (..., n).
+        eigenvectors: the columns of (..., n, n).
+
+    Raises:
+        numpy.linalg.LinAlgError: if `x` is not square.
     """
     check_arrays("eig", x)
     return EigResult(*_eig(x))
@@ -633,7 +664,7 @@ def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
             raise NotImplementedError(
                 f"svd: the full decomposition of a matrix that is not square (shape {x.shape}) has "
                 "no derivative, the vectors beyond the singular values are not determined: use "
-                "full_matrices=False, or .detach()"
+                "full_matrices=False, svdvals for the values alone, or .detach()"
             )
         return SVDResult(*_full_svd(x))
     return SVDResult(*_svd(x))
@@ -772,7 +803,9 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     elif ord in (math.inf, -math.inf):
         values = vector_norm(x, ord=1, axis=-1)
     else:
-        raise ValueError(f"matrix_norm: there is no norm {ord!r}")
+        raise ValueError(
+            f"matrix_norm: there is no norm {ord!r}, but 1, 2, inf, -1, -2, -inf, 'fro' and 'nuc'"
+        )
     if ord == "nuc":
         out = reductions.sum(values, axis=-1)
     elif ord > 0:

@@ -127,8 +127,8 @@ def _arguments(
         lengths = [n if m == -1 else m for n, m in zip(lengths, s, strict=True)]
     if not lengths or min(lengths) < 1:
         raise ValueError(
-            f"{name}: at least one point along each axis is needed, there are {lengths} "
-            f"({x.dtype} {x.shape})"
+            f"{name}: at least one point along each axis is needed, got lengths {lengths} of "
+            f"{x.dtype} {x.shape}"
         )
     if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
         x = astype(x, "float32")

@@ -9,6 +9,7 @@ or kept with length 1 by `keepdims=True`. An axis that is not there is an `Index
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,14 @@ def _checked(axis: Any, x: Any) -> Any:
 
 def _count(shape: tuple[int, ...], axis: Any) -> int:
     return math.prod(shape[i] for i in _axes(shape, axis))
+
+
+def _merged(x: Any, axes: Sequence[int]) -> tuple[Any, Callable[[Any], Any]]:
+    """`x` with `axes` made into one, the last; and the function that takes that apart again."""
+    ends = tuple(range(-len(axes), 0))
+    moved = moveaxis(x, axes, ends)
+    flat = reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x.shape, axes)))
+    return flat, lambda y: moveaxis(reshape(y, moved.shape), ends, axes)
 
 
 @linear(lambda t, shape, axis, keepdims: _broadcast_to(_spread(t, shape, axis, keepdims), to=shape))
@@ -190,14 +199,12 @@ def _product_of_others(x: Any, axis: Any) -> Any:
     axes = _axes(x.shape, axis)
     if not axes:
         return ones_like(x)
-    ends = tuple(range(-len(axes), 0))
-    moved = moveaxis(x, axes, ends)
-    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], _count(x.shape, axes)))
+    flat, parted = _merged(x, axes)
     one = ones_like(flat[..., :1])
     before = cumulative_prod(concat([one, flat[..., :-1]], axis=-1), axis=-1)
     after = concat([flat[..., 1:], one], axis=-1)
     after = flip(cumulative_prod(flip(after, axis=-1), axis=-1), axis=-1)
-    return moveaxis(reshape(before * after, moved.shape), ends, axes)
+    return parted(before * after)
 
 
 @reduction(lambda x, axis: softmax(x, axis=axis))
@@ -216,10 +223,7 @@ def logsumexp(x: Any, /, axis: Any = None, *, keepdims: bool = False) -> Any:
     if isinstance(axis, int):
         return _logsumexp(x, axis=axis, keepdims=keepdims)
     axes = range(x.ndim) if axis is None else normalize_axis_tuple(axis, x.ndim, "logsumexp")
-    ends = tuple(range(-len(axes), 0))
-    moved = moveaxis(x, axes, ends)
-    flat = reshape(moved, (*moved.shape[: moved.ndim - len(axes)], _count(x.shape, axes)))
-    out = _logsumexp(flat, axis=-1, keepdims=False)
+    out = _logsumexp(_merged(x, axes)[0], axis=-1, keepdims=False)
     if keepdims:
         out = reshape(out, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
     return out

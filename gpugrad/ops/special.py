@@ -33,8 +33,7 @@ from .elementwise import (
     sqrt,
     where,
 )
-from .manipulation import moveaxis, reshape
-from .reductions import _axes, logsumexp
+from .reductions import _axes, _merged, logsumexp
 
 __all__ = [
     "bdtr",
@@ -946,12 +945,8 @@ def _over_axes(name: str, f: Callable[..., Any], x: Any, axis: Any) -> Any:
     check_arrays(name, x)
     if isinstance(axis, int):
         return f(x, axis=axis)
-    axes = _axes(x.shape, axis)
-    ends = tuple(range(-len(axes), 0))
-    moved = moveaxis(x, axes, ends)
-    kept = moved.shape[: moved.ndim - len(axes)]
-    count = math.prod(moved.shape[len(kept) :])
-    return moveaxis(reshape(f(reshape(moved, (*kept, count)), axis=-1), moved.shape), ends, axes)
+    flat, parted = _merged(x, _axes(x.shape, axis))
+    return parted(f(flat, axis=-1))
 
 
 def softmax(x: Any, /, axis: Any = None) -> Any:

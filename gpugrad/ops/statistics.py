@@ -20,7 +20,7 @@ from .elementwise import conj, isnan, real, sqrt, where
 from .indexing import take
 from .linalg import einsum, matmul
 from .manipulation import concat, expand_dims, matrix_transpose, moveaxis, reshape, stack
-from .reductions import _axes, _winners, all, max, mean, min, sum
+from .reductions import _axes, _merged, _winners, all, max, mean, min, sum
 
 __all__ = [
     "average",
@@ -100,13 +100,10 @@ def _quantile(
         raise ValueError(f"{name}: q must lie between 0 and {whole:g}, got {q * whole}")
     check_order(name, x)
     axes = _axes(x.shape, axis)
-    ends = tuple(range(-len(axes), 0))
-    moved = moveaxis(x, axes, ends)
-    kept = moved.shape[: x.ndim - len(axes)]
-    count = math.prod(x.shape[i] for i in axes)
+    rows, _ = _merged(x, axes)
+    *kept, count = rows.shape
     if not count:
         raise ValueError(f"{name}: of no elements (axis {axis} of shape {x.shape})")
-    rows = reshape(moved, (*kept, count))
     if not is_inexact(x.dtype) and method in ("linear", "midpoint"):
         rows = astype(rows, np.float64)
     mixtures = [_mixture(fraction * (count - 1), method) for fraction in q.reshape(-1).tolist()]
@@ -119,7 +116,7 @@ def _quantile(
             value = value * weight + values[ranks.index(next_rank)] * next_weight
         found.append(value)
     if keepdims:
-        kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        kept = [1 if i in axes else n for i, n in enumerate(x.shape)]
     return reshape(found[0] if len(found) == 1 else stack(found), (*q.shape, *kept))
 
 

@@ -378,7 +378,12 @@ CALLS = {
     "corrcoef": [(np.corrcoef, X), (np.corrcoef, V, W)],
     "correlate": [(np.correlate, CUBE[0, 0], V), (lambda a, b: np.correlate(a, b, "full"), V, W)],
     "count_nonzero": [(lambda t: np.count_nonzero(t > 0.5, axis=0), X)],
-    "cov": [(np.cov, X), (lambda t: np.cov(t, rowvar=False, bias=True), X), (np.cov, V, W)],
+    "cov": [
+        (np.cov, X),
+        (lambda t: np.cov(t, rowvar=False, bias=True), X),
+        (lambda t: np.cov(t, rowvar=False, bias=True), X[:1]),
+        (np.cov, V, W),
+    ],
     "cross": [(np.cross, X, Y), (lambda a, b: np.cross(a, b, axis=0), X.T, Y.T)],
     "cumprod": [(np.cumprod, X), (lambda t: np.cumprod(t, 1), X)],
     "cumsum": [(np.cumsum, X), (lambda t: np.cumsum(t, axis=0), X)],

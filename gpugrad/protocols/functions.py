@@ -371,25 +371,18 @@ def _array_equiv(a1: Any, a2: Any) -> bool:
 def _average(
     a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
 ) -> Any:
+    a, weights = (as_arrays(a), None) if weights is None else as_arrays(a, weights)
+    out = gg.average(a, axis, weights, keepdims=keepdims)
+    if not returned:
+        return out
     if weights is None:
-        out = gg.mean(as_arrays(a), axis, keepdims=keepdims)
-        count = a.size / builtins.max(out.size, 1)
-        return (out, gg.full_like(out, count)) if returned else out
-    a, weights = as_arrays(a, weights)
-    if weights.shape != a.shape:
-        axes = normalize_axis_tuple(axis, a.ndim)
-        if weights.shape != tuple(a.shape[i] for i in axes):
-            raise ValueError(f"average: weights of shape {weights.shape} for {a.shape}")
-        weights = methods.transpose(weights, tuple(np.argsort(axes).tolist()))
-        shape = tuple(n if i in axes else 1 for i, n in enumerate(a.shape))
-        weights = gg.broadcast_to(gg.reshape(weights, shape), a.shape)
-    total = gg.sum(weights, axis, keepdims=keepdims)
-    out = gg.sum(a * weights, axis, keepdims=keepdims) / total
-    return (out, gg.broadcast_to(total, out.shape)) if returned else out
+        return out, gg.full_like(out, a.size / builtins.max(out.size, 1))
+    total = gg.sum(weights, axis if weights.shape == a.shape else None, keepdims=keepdims)
+    return out, gg.broadcast_to(total, out.shape)
 
 
 def _ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
-    return gg.max(a, axis, keepdims=keepdims) - gg.min(a, axis, keepdims=keepdims)
+    return gg.ptp(a, axis, keepdims=keepdims)
 
 
 def _without_nan(reduce: F, fill: Any) -> F:
@@ -477,7 +470,7 @@ def _median(
     return gg.median(a, axis=axis, keepdims=keepdims)
 
 
-def _quantile(name: str, scale: float) -> F:
+def _quantile(name: str) -> F:
     def quantile(
         a: Any,
         q: Any,
@@ -490,20 +483,11 @@ def _quantile(name: str, scale: float) -> F:
         weights: Any = None,
     ) -> Any:
         if weights is not None:
-            raise unsupported(f"numpy.{name} with weights=", "gpugrad.quantile")
-        q = np.asarray(q) / scale
-        return gg.quantile(as_arrays(a), q, axis=axis, method=method, keepdims=keepdims)
+            raise unsupported(f"numpy.{name} with weights=", f"gpugrad.{name}")
+        function, q = getattr(gg, name), np.asarray(q)
+        return function(as_arrays(a), q, axis=axis, method=method, keepdims=keepdims)
 
     return quantile
-
-
-def _rows(m: Any, y: Any, rowvar: bool) -> Any:
-    m = as_arrays(m) if y is None else m
-    rows = []
-    for x in _listed([m] if y is None else [m, y]):
-        x = _atleast(2, x)
-        rows.append(x if rowvar or x.shape[0] == 1 else x.mT)
-    return gg.concat(rows, axis=0)
 
 
 def _cov(
@@ -519,19 +503,19 @@ def _cov(
 ) -> Any:
     if fweights is not None or aweights is not None:
         raise unsupported("numpy.cov with weights", "gpugrad.matmul")
-    x = _rows(m, y, rowvar)
-    x = gg.astype(x, dtype or gg.result_type(x, np.dtype(np.float64)), copy=False)
-    x = x - gg.mean(x, 1, keepdims=True)
-    freedom = x.shape[1] - ((0 if bias else 1) if ddof is None else ddof)
-    return methods.squeeze(gg.matmul(x, gg.conj(x).mT) / freedom)
+    return gg.cov(*_observations(m, y, dtype), rowvar, bias, ddof)
 
 
 def _corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
-    c = _cov(x, y, rowvar, dtype=dtype)
-    if c.ndim == 0:
-        return c / c
-    deviation = gg.sqrt(gg.linalg.diagonal(c).real)
-    return c / deviation[:, None] / deviation[None, :]
+    return gg.corrcoef(*_observations(x, y, dtype), rowvar)
+
+
+def _observations(m: Any, y: Any, dtype: Any) -> tuple[Any, Any]:
+    """`m` and `y` in float64 where no dtype is given, as NumPy has it."""
+    arrays = [as_arrays(m)] if y is None else _listed([m, y])
+    wide = dtype or gg.result_type(*arrays, np.dtype(np.float64))
+    m, y = (*(gg.astype(x, wide, copy=False) for x in arrays), None)[:2]
+    return m, y
 
 
 # ---- differences and products
@@ -583,18 +567,15 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 
 def _vdot(a: Any, b: Any, /) -> Any:
-    a, b = (gg.reshape(x, -1) for x in as_arrays(a, b))
-    return gg.matmul(gg.conj(a), b)
+    return gg.vdot(*as_arrays(a, b))
 
 
 def _inner(a: Any, b: Any, /) -> Any:
-    a, b = as_arrays(a, b)
-    return gg.tensordot(a, b, axes=((-1,), (-1,))) if a.ndim and b.ndim else a * b
+    return gg.inner(*as_arrays(a, b))
 
 
 def _outer(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = (gg.reshape(x, -1) for x in as_arrays(a, b))
-    return a[:, None] * b[None, :]
+    return gg.outer(*as_arrays(a, b))
 
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
@@ -669,11 +650,7 @@ def _multi_dot(arrays: Any, *, out: Any = None) -> Any:
 def _cross(
     a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
 ) -> Any:
-    if axis is not None:
-        axisa = axisb = axisc = axis
-    a, b = as_arrays(a, b)
-    out = gg.linalg.cross(gg.moveaxis(a, axisa, -1), gg.moveaxis(b, axisb, -1))
-    return gg.moveaxis(out, -1, axisc)
+    return gg.cross(*as_arrays(a, b), axisa, axisb, axisc, axis)
 
 
 def _fft(name: str) -> F:
@@ -847,10 +824,10 @@ _FUNCTIONS: dict[str, F] = {
     "nanstd": _nanstd,
     "nansum": _without_nan(methods.sum, 0),
     "nanvar": _nanvar,
-    "percentile": _quantile("percentile", 100),
+    "percentile": _quantile("percentile"),
     "prod": methods.prod,
     "ptp": _ptp,
-    "quantile": _quantile("quantile", 1),
+    "quantile": _quantile("quantile"),
     "std": methods.std,
     "sum": methods.sum,
     "var": methods.var,
@@ -1013,7 +990,7 @@ _FUNCTIONS: dict[str, F] = {
     "linalg.norm": lambda x, ord=None, axis=None, keepdims=False: gg.linalg.norm(
         x, ord, axis, keepdims
     ),
-    "linalg.outer": lambda x1, x2, /: _outer(x1, x2),
+    "linalg.outer": lambda x1, x2, /: gg.linalg.outer(*as_arrays(x1, x2)),
     "linalg.pinv": _pinv,
     "linalg.qr": lambda a, mode="reduced": gg.linalg.qr(a, mode=mode),
     "linalg.slogdet": lambda a: gg.linalg.slogdet(a),

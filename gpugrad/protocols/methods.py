@@ -448,14 +448,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     """The product over the last axis of `a` and the last but one, or only, axis of `b`."""
-    a, b = as_arrays(a, b)
-    if a.ndim == 0 or b.ndim == 0:
-        result = gg.multiply(a, b)
-    elif b.ndim == 1 or (a.ndim <= 2 and b.ndim == 2):
-        result = gg.matmul(a, b)
-    else:
-        result = gg.tensordot(a, b, axes=((-1,), (-2,)))
-    return _given("dot", out, result)
+    return _given("dot", out, gg.dot(*as_arrays(a, b)))
 
 
 def take(
@@ -472,14 +465,14 @@ def take(
 
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The elements on the diagonal of two axes, as a new last axis."""
-    return gg.linalg.diagonal(gg.moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
+    return gg.diagonal(a, offset, axis1, axis2)
 
 
 def trace(
     a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
 ) -> Any:
     """The sum along the diagonal of two axes."""
-    return sum(diagonal(a, offset, axis1, axis2), -1, dtype, out)
+    return _given("trace", out, gg.trace(a, offset, axis1, axis2, dtype))
 
 
 # ---- sorting and searching

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, batching, random, transforms
+from . import backends, batching, transforms
 from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, raw
@@ -339,6 +339,8 @@ class _Call:
         self._shapes: list[tuple[int, ...]] = []  # of the results on the tape
         self._level = batching.depth()
         self._context = contextvars.copy_context()
+        from . import random  # whose distributions take long to declare
+
         self._random = random.states()
 
     def _run(self, inputs: list[Tensor]) -> tuple[list[Any], Any]:
@@ -384,6 +386,8 @@ class _Call:
             if [x.shape for x in outs] != self._shapes:
                 raise RuntimeError(f"{self.name}: it did something else when it was run again")
             return inputs, outs, start
+
+        from . import random
 
         with random.replayed(self._random):
             return self._context.copy().run(run)

@@ -13,12 +13,9 @@ import numpy as np
 from .. import backends
 from ..tensor import Tensor
 from . import (
-    convolution,
     creation,
-    decompositions,
     dtypes,
     elementwise,
-    fft,
     indexing,
     inspection,
     linalg,
@@ -105,12 +102,9 @@ for _name, _method in _PROPERTIES.items():
 
 __all__ = [
     "activations",
-    "convolution",
     "creation",
-    "decompositions",
     "dtypes",
     "elementwise",
-    "fft",
     "indexing",
     "inspection",
     "linalg",

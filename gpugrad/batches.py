@@ -504,7 +504,10 @@ class Library(Namespace):
         if count and found and not found[1]:
             items, _ = found
             if self._is_batch(value):
-                value = self._aligned(value, x.values[items].ndim - 1)
+                ndim = x.values[items].ndim - 1
+                if value.ndim > ndim:  # NumPy lets axes of length 1 go
+                    value = self.reshape(value, value.shape[value.ndim - ndim :])
+                value = self._aligned(value, ndim)
             write(x.values, items, value)
             return
         for i in range(count or 1):

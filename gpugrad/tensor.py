@@ -263,6 +263,23 @@ class Tensor:
             )
         return bool(self._to_host().item())
 
+    def __copy__(self) -> Tensor:
+        """A copy, as of a NumPy array; on the tape, so it has no gradient of its own."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self.copy()  # without the tape, whose copy would lead to copies of the leaves
+
+    def __reduce__(self) -> Any:
+        """For pickle: the data, and whether it is a leaf, which comes back as a leaf of its own.
+
+        Raises:
+            RuntimeError: for a computed tensor that requires a gradient, which would be lost.
+        """
+        if not self.is_leaf:
+            self._refuse_loss("pickle")
+        return _unpickled, (self.data, self.requires_grad)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         self._refuse_loss("numpy.asarray")
         if self.device.kind != "cpu":
@@ -314,3 +331,9 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.data.__dlpack_device__()
+
+
+def _unpickled(data: Any, requires_grad: bool) -> Tensor:
+    out = Tensor(data, None)
+    out.requires_grad = requires_grad  # type: ignore[misc]
+    return out

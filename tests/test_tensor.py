@@ -1,6 +1,8 @@
 """The Tensor: operators, attributes, writing, and the ways out of the library."""
 
+import copy
 import operator
+import pickle
 import weakref
 
 import numpy as np
@@ -341,3 +343,27 @@ def test_a_target_that_is_neither_device_nor_dtype(device):
         leaf([1.0]).to("gpu")
     with pytest.raises(TypeError, match="cuda:1"):
         gg.device(0)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_keeps_the_gradient(copied, device):
+    given = array([1.0, 2.0])
+    np.testing.assert_array_equal(host(gg.grad(lambda x: (copied(x) ** 2).sum())(given)), [2, 4])
+    np.testing.assert_array_equal(host(gg.grad(lambda x: copied(x * x).sum())(given)), [2, 4])
+    x = gg.asarray(given)
+    y = copied(x)
+    y[0] = 5.0
+    assert not y.requires_grad
+    assert_same(x, np.array([1.0, 2.0]))
+
+
+def test_pickle(device):
+    x = leaf([1.0, 2.0])
+    y = pickle.loads(pickle.dumps(x))
+    assert y.is_leaf
+    (y * y).sum().backward()
+    assert x.grad is None
+    assert_same(y.grad, np.array([2.0, 4.0]))
+    assert not pickle.loads(pickle.dumps(x.detach())).requires_grad
+    with pytest.raises(RuntimeError, match="pickle"):
+        pickle.dumps(x * 1)

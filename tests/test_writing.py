@@ -108,6 +108,36 @@ def test_operators_in_place(name, device):
     check_grads(f, args)
 
 
+@pytest.mark.parametrize("start", ["of each", "of all"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_inside_vmap(name, start, device):
+    """Views of a batch see writes; one that begins as one array for all examples, too."""
+    program = PROGRAMS[name]
+    v = np.array([[2.0, 3.0, 5.0], [7.0, -1.0, 4.0]])
+    factor = {"of each": 1.0, "of all": 0.0}[start]
+
+    def f(v):
+        lib = gg if isinstance(v, gg.Tensor) else np
+        rows = lib.stack([v, v])
+        x = (rows * factor if factor else lib.zeros_like(rows)) + array_like(X, v)
+        return run(program, x, v * 1)
+
+    def array_like(x, like):
+        return array(x) if isinstance(like, gg.Tensor) else x
+
+    expected = [np.stack(parts) for parts in zip(*(f(row) for row in v), strict=True)]
+    for got, wanted in zip(gg.vmap(f)(array(v)), expected, strict=True):
+        np.testing.assert_array_equal(host(got), wanted)
+
+    def total(v):
+        return sum(gg.sum(y**2) for y in f(v))
+
+    loop = np.stack([host(gg.grad(total)(array(row))) for row in v])
+    np.testing.assert_allclose(host(gg.vmap(gg.grad(total))(array(v))), loop, rtol=1e-12)
+    through = gg.grad(lambda v: gg.sum(gg.vmap(total)(v)))(array(v))
+    np.testing.assert_allclose(host(through), loop, rtol=1e-12)
+
+
 def test_what_is_kept_for_a_derivative_is_not_written(device):
     x = leaf([1.0, 2.0])
     y = gg.exp(x)

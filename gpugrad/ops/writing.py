@@ -72,16 +72,20 @@ def _is_recorded(x: Tensor, value: Any, name: str) -> bool:
     if not nodes:
         return False
     if root is None:
-        raise RuntimeError(
-            f"{name}: a view that was made inside no_grad, or of a real or imaginary part, is not "
-            "written on the tape; write the tensor itself, or a copy"
-        )
+        raise _unreachable(name)
     if root.node is not None and root.node.op is None:
         raise RuntimeError(
             f"{name}: a leaf that requires a gradient is not changed in place, the gradient would "
             "be lost; change a copy (x = x.copy()), or write it inside gpugrad.no_grad()"
         )
     return True
+
+
+def _unreachable(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"{name}: a view that was made inside no_grad, or of a real or imaginary part, is not "
+        "written on the tape or inside vmap; write the tensor itself, or a copy"
+    )
 
 
 def _check_value(x: Tensor, value: Any) -> None:
@@ -113,7 +117,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     """
     _check_value(self, value)
     index = _raw_key(key, self.data, "setitem")
-    if _is_recorded(self, value, "setitem"):
+    # of an array that all examples of a batch share there may have to be one for each afterwards
+    if _is_recorded(self, value, "setitem") or getattr(self.data, "batched", None) is False:
         _record(self, index, value)
         return
     try:
@@ -140,7 +145,8 @@ def _record(x: Tensor, key: tuple, value: Any) -> None:
         value = astype(value, x.dtype, copy=False)
     stays = _staying(x.data, key)
     root, steps = ancestry(x)
-    assert root is not None
+    if root is None:
+        raise _unreachable("setitem")
     if steps:
         backend = backends.backend_of(root.data)
         with backend.scope(root.device):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, raw
 from .sweeps import as_tensor, conjugate, pull, push, route
-from .tape import Leaf, Node, now, reach, recording
+from .tape import Leaf, Node, arrays_in, changed_at, now, owner_of, reach, recording
 from .tensor import Tensor
 from .transforms import _enter
 from .trees import flatten
@@ -337,6 +338,8 @@ class _Call:
             self._leaves[i] = None
         self._foreign: list[Node] = []  # of tensors that f closes over
         self._shapes: list[tuple[int, ...]] = []  # of the results on the tape
+        # what the run computed with, and since when it must not have changed
+        self._memory: list[tuple[Callable[[], Any], int]] = []
         self._level = batching.depth()
         self._context = contextvars.copy_context()
         from . import random  # whose distributions take long to declare
@@ -361,7 +364,14 @@ class _Call:
         inputs = [Tensor(x, Leaf(x.shape, x.dtype)) for x in self._inputs]
         leaves, unflatten = self._run(inputs)
         where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.node is not None]
-        _, self._foreign = self._foreigners([leaves[i].node for i in where], start)
+        order, self._foreign = self._foreigners([leaves[i].node for i in where], start)
+        kept = arrays_in(edge[2] for node in order for edge in node.edges)
+        given = (raw(x) for x in self._leaves if isinstance(x, Tensor))
+        made = {id(owner_of(x.data)) for x in leaves if isinstance(x, Tensor)}
+        end = now()
+        for x in {id(x): x for x in map(owner_of, (*kept, *given))}.values():
+            self._memory.append((_reference(x), end if id(x) in made else start))
+        self._join(inputs)
         sources = [*self._nodes, *self._foreign]
         if not sources or not where:
             return unflatten(leaves)
@@ -369,11 +379,27 @@ class _Call:
         outs = _on_tape(self, sources, (self, *self._inputs), [leaves[i].data for i in where])
         return unflatten(_filled(tuple(leaves), where, outs))
 
+    def _join(self, inputs: list[Tensor]) -> None:
+        """Lead what `f` may have left elsewhere, in a list say, on to what it came from."""
+        for x, node in zip(inputs, self._nodes, strict=True):
+            leaf = x.node
+            if leaf is not None and leaf.op is None:
+                op = _enter.op  # type: ignore[attr-defined]
+                leaf.op, leaf.edges = op, op.edges((x.data,), (node,), (), x.data)
+
     def wrap(self, node: Node) -> tuple:
         return node.edges
 
     def _again(self, recorded: bool) -> tuple[list[Tensor], list[Tensor], int]:
         """Inputs and results of another run, on a tape of its own, and where that starts."""
+
+        for reference, serial in self._memory:
+            owner = reference()
+            if owner is not None and changed_at(owner) > serial:
+                raise RuntimeError(
+                    f"{self.name}: an array that it computed with has been changed in place, by "
+                    "itself or since; change a copy instead, or take the derivative first"
+                )
 
         def run() -> tuple[list[Tensor], list[Tensor], int]:
             start = now()
@@ -426,6 +452,7 @@ class _Call:
                     zero = _zero(one, node) if like is None else zeros_like(like)
                     zero = batching.lifted(zero, level) if level > self._level else zero
                     swept[i] = Tensor(zero, None) if _is_recorded(t) else zero
+        self._join(inputs)
         return Parts(swept)
 
     def _moved(self, x: Any, source: int, target: int, count: int) -> Any:
@@ -453,6 +480,13 @@ class _Call:
         else:
             found = push(path, given, record=recorded, lift=lift)
         return [found.get(node) for node in wanted]
+
+
+def _reference(x: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(x)
+    except TypeError:  # such as a bytearray
+        return lambda: x
 
 
 def _zero(like: Any, node: Node) -> Any:

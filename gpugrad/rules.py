@@ -26,6 +26,7 @@ Rule = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NUMBERS = frozenset({int, float, complex, bool})
+_SCALARS = (*_NUMBERS, np.generic)
 
 # Names of the array functions that are elementwise: those behind the operations declared so.
 elementwise_functions: set[str] = set()
@@ -496,7 +497,12 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
             x, m, y, n = a, None, b.data, b.node
             library = type(y)
         else:
-            return functions[type(b) if type(a) in _NUMBERS else type(a)](a, b)
+            try:
+                return functions[type(b) if type(a) in _NUMBERS else type(a)](a, b)
+            except TypeError:
+                if not isinstance(a, np.generic) or isinstance(b, _SCALARS):
+                    raise
+                return functions[type(b)](a, b)
         try:
             out = functions[library](x, y)
         except (TypeError, ValueError) as error:
@@ -527,7 +533,11 @@ def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
     listed = ", ".join(op._array_names)
 
     def function(*arrays: Any) -> Any:
-        return functions[next(type(x) for x in arrays if type(x) not in _NUMBERS)](*arrays)
+        library = next(type(x) for x in arrays if type(x) not in _NUMBERS)
+        if issubclass(library, np.generic):  # beside an array no more than a number
+            others = (type(x) for x in arrays if not isinstance(x, _SCALARS))
+            library = next(others, library)
+        return functions[library](*arrays)
 
     def call(operands: tuple) -> Any:
         for x in operands:

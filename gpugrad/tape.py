@@ -123,15 +123,19 @@ def _watch(owner: Any, key: int) -> Any:
         return owner
 
 
+def changed_at(owner: Any) -> int:
+    """The serial number of the last change of a buffer; 0 if there was none."""
+    return _changed.get(id(owner), (None, 0))[1]
+
+
 def _check_unchanged(order: list[Node]) -> None:
     for node in order:
         if node.serial > _last_change:
             return
         if not node.edges:
             continue
-        for array in _arrays_in(kept for _, _, kept in node.edges):
-            _, when = _changed.get(id(owner_of(array)), (None, 0))
-            if when > node.serial:
+        for array in arrays_in(kept for _, _, kept in node.edges):
+            if changed_at(owner_of(array)) > node.serial:
                 raise RuntimeError(
                     f"{node.op.name}: an array of shape {array.shape} that it kept for the "
                     "derivative has been changed in place since; change a copy instead, or take "
@@ -139,10 +143,10 @@ def _check_unchanged(order: list[Node]) -> None:
                 )
 
 
-def _arrays_in(kept: Any) -> Iterable[Any]:
+def arrays_in(kept: Any) -> Iterable[Any]:
     for item in kept:
         if type(item) in (tuple, list):
-            yield from _arrays_in(item)
+            yield from arrays_in(item)
         elif backends.find_backend(type(item)) is not None:
             yield item
 

@@ -283,3 +283,47 @@ def test_a_network_in_segments(device):
         return found
 
     assert_same(train(gg.checkpoint), train(lambda f: f), 0)
+
+
+def test_what_the_function_leaves_elsewhere_has_its_gradient(device):
+    left = []
+
+    @gg.checkpoint
+    def f(x):
+        left.append(x * x)
+        return gg.sum(x)
+
+    x = leaf(X)
+    (f(x) + gg.sum(left[0])).backward()
+    assert_same(x.grad, 1 + 2 * X)
+    x.grad = None
+    gg.sum(left[1]).backward()  # of the second run
+    assert_same(x.grad, 2 * X)
+
+
+@pytest.mark.parametrize("place", ["argument", "closure"])
+@pytest.mark.parametrize("when", ["in the call", "after it"])
+def test_an_array_changed_in_place_is_noticed(place, when, device):
+    buffer = gg.asarray(array([1.0, 1.0, 1.0]))
+
+    def f(x, a=buffer):
+        if when == "in the call":
+            a[0] = a[0] + 1.0
+        return gg.sum(x * x * a)
+
+    y = gg.checkpoint(f)(leaf(X), *[buffer] * (place == "argument"))
+    if when == "after it":
+        buffer[0] = 5.0
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_a_result_that_was_filled_in_place(device):
+    def f(x):
+        weights = gg.zeros_like(x).detach()
+        weights[0] = 2.0
+        return gg.sum(x * weights), weights
+
+    x = leaf(X)
+    gg.checkpoint(f)(x)[0].backward()
+    assert_same(x.grad, np.array([2.0, 0, 0]))

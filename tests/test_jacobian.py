@@ -342,3 +342,22 @@ def test_unit_vectors_are_not_multiplied_out(monkeypatch, device):
                 gg.jacobian(lambda x, f=f: gg.exp(f(x)))(array(X)),
                 np.exp(w[rows] @ X)[:, None] * w[rows],
             )
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: gg.where(np.True_, x * x, x),
+        lambda x: gg.where(x > 2, np.float64(2.0), x * x),
+        lambda x: gg.clip(x * x, np.float64(1.5), np.float64(2.5)),
+        lambda x: gg.atan2(np.float64(2.0), x),
+        lambda x: np.float64(2.0) ** x,
+        lambda x: [y := x * 1, y.__setitem__(np.int64(1), y[0] * y[2]), y][-1],
+    ],
+)
+def test_numpy_scalars_beside_a_batch(f, device):
+    x = array([1.0, 1.5, 3.0])
+    value, pullback = gg.vjp(f, x)
+    rows = [host(pullback(array(row))[0]) for row in np.eye(3)]
+    assert_same(gg.jacobian(f)(x), np.stack(rows))
+    assert_same(gg.vmap(f)(x[None])[0], host(value))

@@ -62,17 +62,18 @@ def run(program, x, v):
     return [y for y in seen or [] if hasattr(y, "shape")] + [x]
 
 
+def on_device(name):
+    """The program, with its mask where the tensors are."""
+    if name != "a mask":
+        return PROGRAMS[name]
+    mask = array(np.array([[True, False, True], [False] * 3]))
+    return lambda x, v: x.__setitem__(mask if isinstance(x, gg.Tensor) else host(mask), v[1:])
+
+
 @pytest.mark.parametrize("on_tape", ["x", "v", "both"])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name, on_tape, device):
-    program = PROGRAMS[name]
-    if name == "a mask":
-        mask = array(np.array([[True, False, True], [False] * 3]))
-
-        def program(x, v):
-            key = mask if isinstance(x, gg.Tensor) else host(mask)
-            x[key] = v[1:]
-
+    program = on_device(name)
     v = np.array([10.0, 20.0, 30.0])
 
     def f(*given):
@@ -112,7 +113,7 @@ def test_operators_in_place(name, device):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program_inside_vmap(name, start, device):
     """Views of a batch see writes; one that begins as one array for all examples, too."""
-    program = PROGRAMS[name]
+    program = on_device(name)
     v = np.array([[2.0, 3.0, 5.0], [7.0, -1.0, 4.0]])
     factor = {"of each": 1.0, "of all": 0.0}[start]
 

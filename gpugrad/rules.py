@@ -708,7 +708,7 @@ def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
             (argument,) = op.arguments
             edges = ((node, argument, argument.select(array, *bind(*args, **kwargs), out)),)
             result = Tensor(out, Node(op, edges, out.shape, out.dtype))
-        if views and out.base is not None:
+        if views and (out.base is not None or out is array):
             link(result, x, call_one, args, kwargs)
         return result
 

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def link(view: Tensor, parent: Tensor, f: Callable[..., Any], args: tuple, options: dict) -> None:
     """Note that `view`, which is `f(parent, *args, **options)`, shares the memory of `parent`."""
     base, array = view.data.base, parent.data
-    if base is not array and base is not array.base and owner_of(base) is not owner_of(array):
+    if base is not array and base is not array.base and owner_of(view.data) is not owner_of(array):
         return
     if parent.node is not None and not recording():
         view.view = _LOST  # what is off the tape keeps no tape alive

@@ -38,6 +38,7 @@ PROGRAMS = {
     "through a transpose": lambda x, v: [y := x.T, y.__setitem__(0, v[:2]), y],
     "through two views": lambda x, v: [y := x.T[1:], z := y[::-1], z.__setitem__((0, 1), v[2]), y],
     "through a reshape": lambda x, v: [y := x.reshape(-1), y.__setitem__([5, 1], v[:2]), y],
+    "through a squeeze of nothing": lambda x, v: np.squeeze(x).__setitem__(0, v),
     "through a new axis": lambda x, v: x[:, None].__setitem__((0, 0), v),
     "two elements swapped": lambda x, v: [
         pair := (x[0, 0], x[0, 1]),

@@ -163,7 +163,10 @@ class Tensor:
         self.node.grad = value  # type: ignore[attr-defined]
 
     def detach(self) -> Tensor:
-        """The same data off the tape: no copy, no gradient."""
+        """The same data off the tape: no copy, no gradient.
+
+        A write into this tensor that is recorded makes new memory, so it does not show there.
+        """
         return Tensor(self.data, None)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:

@@ -284,48 +284,25 @@ def _reversed(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"norm": _OPPOSITE[options["norm"]]}
 
 
-def fft2(
-    x: Any,
-    /,
-    s: Sequence[int] | None = None,
-    axes: Sequence[int] = (-2, -1),
-    norm: str | None = "backward",
-) -> Any:
-    """`fftn` over the last two axes."""
-    return fftn(x, s, axes, norm)
+def _over_two(transform: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def over_two(
+        x: Any,
+        /,
+        s: Sequence[int] | None = None,
+        axes: Sequence[int] = (-2, -1),
+        norm: str | None = "backward",
+    ) -> Any:
+        return transform(x, s, axes, norm)
+
+    over_two.__name__ = over_two.__qualname__ = name
+    over_two.__doc__ = f"`{transform.__name__}` over the last two axes, with its shapes and errors."
+    return over_two
 
 
-def ifft2(
-    x: Any,
-    /,
-    s: Sequence[int] | None = None,
-    axes: Sequence[int] = (-2, -1),
-    norm: str | None = "backward",
-) -> Any:
-    """`ifftn` over the last two axes."""
-    return ifftn(x, s, axes, norm)
-
-
-def rfft2(
-    x: Any,
-    /,
-    s: Sequence[int] | None = None,
-    axes: Sequence[int] = (-2, -1),
-    norm: str | None = "backward",
-) -> Any:
-    """`rfftn` over the last two axes."""
-    return rfftn(x, s, axes, norm)
-
-
-def irfft2(
-    x: Any,
-    /,
-    s: Sequence[int] | None = None,
-    axes: Sequence[int] = (-2, -1),
-    norm: str | None = "backward",
-) -> Any:
-    """`irfftn` over the last two axes."""
-    return irfftn(x, s, axes, norm)
+fft2 = _over_two(fftn, "fft2")
+ifft2 = _over_two(ifftn, "ifft2")
+rfft2 = _over_two(rfftn, "rfft2")
+irfft2 = _over_two(irfftn, "irfft2")
 
 
 def fftshift(x: Any, /, *, axes: int | Sequence[int] | None = None) -> Any:

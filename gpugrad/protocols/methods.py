@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..ops import reductions
+from ..ops import elementwise, reductions
 from ..ops.creation import _copy
 from ..ops.manipulation import as_shape
 from ..rules import raw
@@ -178,34 +178,28 @@ def prod(
     return _reduced(gg.prod, 1, gg.multiply, a, axis, out, initial, where, **options)
 
 
-def max(
-    a: Any,
-    axis: Any = None,
-    out: Any = None,
-    keepdims: Any = False,
-    initial: Any = UNSET,
-    where: Any = True,
-) -> Any:
-    """The largest element over `axis`, as `gpugrad.max`."""
-    if out is None and not keepdims and initial is UNSET and where is True:
-        return reductions.max(a, axis)
-    combine = gg.maximum
-    return _reduced(gg.max, None, combine, a, axis, out, initial, where, keepdims=keepdims)
+def _extremum(name: str, combine: Callable[..., Any]) -> Callable[..., Any]:
+    reduction = getattr(reductions, name)
+
+    def method(
+        a: Any,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: Any = False,
+        initial: Any = UNSET,
+        where: Any = True,
+    ) -> Any:
+        if out is None and not keepdims and initial is UNSET and where is True:
+            return reduction(a, axis)
+        return _reduced(reduction, None, combine, a, axis, out, initial, where, keepdims=keepdims)
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"As `gpugrad.{name}`, over `axis`; `initial` counts as one more element."
+    return method
 
 
-def min(
-    a: Any,
-    axis: Any = None,
-    out: Any = None,
-    keepdims: Any = False,
-    initial: Any = UNSET,
-    where: Any = True,
-) -> Any:
-    """The smallest element over `axis`, as `gpugrad.min`."""
-    if out is None and not keepdims and initial is UNSET and where is True:
-        return reductions.min(a, axis)
-    combine = gg.minimum
-    return _reduced(gg.min, None, combine, a, axis, out, initial, where, keepdims=keepdims)
+max = _extremum("max", elementwise.maximum)
+min = _extremum("min", elementwise.minimum)
 
 
 def all(

@@ -49,6 +49,11 @@ def test_what_else_is_refused(device):
         nn.conv2d([1.0], weight)
     with pytest.raises(ValueError, match=r"conv1d: x and weight have 3 axes"):
         nn.conv1d(leaf(x), weight)
+    sequences = gg.ones((2, 3, 4))
+    with pytest.raises(ValueError, match=r"conv1d: weight of shape \(5, 2, 3\) .* \(2, 3, 4\)"):
+        nn.conv1d(sequences, gg.ones((5, 2, 3)))
+    with pytest.raises(ValueError, match=r"conv1d: bias must have shape \(5,\), got \(3,\)"):
+        nn.conv1d(sequences, gg.ones((5, 3, 3)), gg.ones(3))
     for name in ("max_pool2d", "avg_pool2d"):
         pool = getattr(nn, name)
         with pytest.raises(ValueError, match=f"{name}: padding 2 is more than half of size 3"):

@@ -114,13 +114,7 @@ def conv2d(
         )
     outputs, channels, *size = weight.shape
     window = _window("conv2d", x, size, stride, padding, dilation)
-    if groups < 1 or outputs % groups or x.shape[1] != channels * groups:
-        raise ValueError(
-            f"conv2d: weight of shape {weight.shape} does not fit x of shape {x.shape} "
-            f"in {groups} groups"
-        )
-    if bias is not None and bias.shape != (outputs,):
-        raise ValueError(f"conv2d: bias must have shape ({outputs},), got {bias.shape}")
+    _check_fit("conv2d", x, weight, bias, groups)
     seen = patches(x, **window)
     images, *places = seen.shape[3:]
     inner = channels * math.prod(size)
@@ -130,6 +124,17 @@ def conv2d(
     if bias is not None:
         out = out + reshape(bias, (outputs, 1, 1, 1))
     return permute_dims(out, (1, 0, 2, 3))
+
+
+def _check_fit(name: str, x: Any, weight: Any, bias: Any, groups: int) -> None:
+    outputs, channels = weight.shape[:2]
+    if groups < 1 or outputs % groups or x.shape[1] != channels * groups:
+        raise ValueError(
+            f"{name}: weight of shape {weight.shape} does not fit x of shape {x.shape} "
+            f"in {groups} groups"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"{name}: bias must have shape ({outputs},), got {bias.shape}")
 
 
 def conv1d(
@@ -146,9 +151,10 @@ def conv1d(
     Raises:
         ValueError, TypeError: as `conv2d`.
     """
-    check_arrays("conv1d", x, weight)
+    check_arrays("conv1d", x, weight, *(() if bias is None else (bias,)))
     if x.ndim != 3 or weight.ndim != 3:
         raise ValueError(f"conv1d: x and weight have 3 axes, got shapes {x.shape}, {weight.shape}")
+    _check_fit("conv1d", x, weight, bias, groups)
     x, weight = expand_dims(x, 2), expand_dims(weight, 2)
     options = {"stride": (1, stride), "padding": (0, padding), "dilation": (1, dilation)}
     return squeeze(conv2d(x, weight, bias, groups=groups, **options), 2)

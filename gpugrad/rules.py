@@ -25,8 +25,8 @@ from .views import link
 Rule = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NUMBERS = frozenset({int, float, complex, bool})
-_SCALARS = (*_NUMBERS, np.generic)
+NUMBERS = frozenset({int, float, complex, bool})
+_SCALARS = (*NUMBERS, np.generic)
 
 # Names of the array functions that are elementwise: those behind the operations declared so.
 elementwise_functions: set[str] = set()
@@ -83,7 +83,7 @@ class Argument:
 class Op:
     """An operation with derivatives: its public name and its array arguments."""
 
-    __slots__ = ("_array_names", "arguments", "name")
+    __slots__ = ("arguments", "array_names", "name")
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Op:
         jvps: Iterable[Rule | None],
     ) -> None:
         self.name = name
-        self._array_names = arrays
+        self.array_names = arrays
         self.arguments = [
             Argument(name, i, arrays, options, vjp, jvp)
             for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
@@ -127,9 +127,9 @@ class Op:
 
         An input is wrapped with its own node; the output with `node`.
         """
-        nodes: dict[str, Node | None] = dict.fromkeys(self._array_names)
+        nodes: dict[str, Node | None] = dict.fromkeys(self.array_names)
         for parent, argument, _ in node.edges:
-            nodes[self._array_names[argument.index]] = parent
+            nodes[self.array_names[argument.index]] = parent
 
         def wrapped(name: str, value: Any) -> Any:
             if name == "out":
@@ -140,9 +140,17 @@ class Op:
 
 
 class ElementwiseOp(Op):
-    """An operation whose Jacobian is diagonal, but for broadcasting."""
+    """An operation whose Jacobian is diagonal, but for broadcasting.
 
-    __slots__ = ()
+    Attributes:
+        kernels: those made of its rules (`fusion.py`), by what they are for.
+    """
+
+    __slots__ = ("kernels",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.kernels: dict[tuple, Any] = {}
 
 
 class ManyOp(Op):
@@ -341,7 +349,7 @@ def _apply(
             out = function(*arrays, *args, **kwargs)
         else:
             with backends.following_devices() as follow:
-                follow(next(x for x in arrays if type(x) not in _NUMBERS))
+                follow(next(x for x in arrays if type(x) not in NUMBERS))
                 out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal(name, operands, error) from None
@@ -406,7 +414,7 @@ def _in_one_library(
 
 
 def _check_operand(name: str, x: Any) -> None:
-    if type(x) not in _NUMBERS and not _is_array(x):
+    if type(x) not in NUMBERS and not _is_array(x):
         raise TypeError(
             f"{name}: expected a Tensor, an array or a number, got {type(x).__name__}; "
             "make it one with gpugrad.asarray(...)"
@@ -498,7 +506,7 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
             library = type(y)
         else:
             try:
-                return functions[type(b) if type(a) in _NUMBERS else type(a)](a, b)
+                return functions[type(b) if type(a) in NUMBERS else type(a)](a, b)
             except TypeError:
                 if not isinstance(a, np.generic) or isinstance(b, _SCALARS):
                     raise
@@ -530,10 +538,10 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
 
 
 def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
-    listed = ", ".join(op._array_names)
+    listed = ", ".join(op.array_names)
 
     def function(*arrays: Any) -> Any:
-        library = next(type(x) for x in arrays if type(x) not in _NUMBERS)
+        library = next(type(x) for x in arrays if type(x) not in NUMBERS)
         if issubclass(library, np.generic):  # beside an array no more than a number
             others = (type(x) for x in arrays if not isinstance(x, _SCALARS))
             library = next(others, library)

@@ -7,6 +7,7 @@ conjugate). The public gradient is the direction of steepest ascent, the conjuga
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any
@@ -69,6 +70,8 @@ def pull(
     summed = set()
     get, pop = cotangents.get, cotangents.pop
     edges_of = _reader(record, lift)
+    if edges_of is None and backends.fusion is not None:
+        edges_of = functools.partial(backends.fusion.pulled, useful=useful)
     scope = backends.following_devices
     with scope() if scope else _HERE as follow_device:
         for node in reversed(path):
@@ -79,7 +82,7 @@ def pull(
                 follow_device(raw(g))
             if node.hooks is not None:
                 g = _run_hooks(node, g)
-            for parent, argument, kept in edges_of(node) if edges_of else node.edges:
+            for parent, argument, kept in edges_of(node, g) if edges_of else node.edges:
                 if parent not in useful:
                     continue
                 c = argument.vjp(g, kept)
@@ -106,12 +109,12 @@ def pull(
     return cotangents
 
 
-def _reader(record: bool, lift: Callable[[Any], Any] | None) -> Callable[[Node], Any] | None:
-    """How a sweep reads the edges of a node; None for as they are."""
+def _reader(record: bool, lift: Callable[[Any], Any] | None) -> Callable[..., Any] | None:
+    """How a sweep reads the edges of a node, given its cotangent too; None for as they are."""
     if lift is None:
-        return (lambda node: node.op.wrap(node)) if record else None
+        return (lambda node, g: node.op.wrap(node)) if record else None
 
-    def lifted(node: Node) -> list[tuple]:
+    def lifted(node: Node, g: Any) -> list[tuple]:
         edges = node.op.wrap(node) if record else node.edges
         return [(parent, argument, lift(kept)) for parent, argument, kept in edges]
 
@@ -134,19 +137,23 @@ def push(
         lift: as in `pull`.
     """
     edges_of = _reader(record, lift)
+    fusion = backends.fusion if edges_of is None else None
     scope = backends.following_devices
     with scope() if scope else _HERE as follow_device:
         for node in order:
             if node in tangents or node.op is None:
                 continue
-            total = None
-            for parent, argument, kept in edges_of(node) if edges_of else node.edges:
-                t = tangents.get(parent)
+            if follow_device is not None:
+                t = next((tangents[edge[0]] for edge in node.edges if edge[0] in tangents), None)
                 if t is not None:
-                    if follow_device is not None:
-                        follow_device(raw(t))
-                    d = argument.jvp(t, kept)
-                    total = d if total is None else total + d
+                    follow_device(raw(t))
+            total = fusion.pushed(node, tangents) if fusion is not None else None
+            if total is None:
+                for parent, argument, kept in edges_of(node, None) if edges_of else node.edges:
+                    t = tangents.get(parent)
+                    if t is not None:
+                        d = argument.jvp(t, kept)
+                        total = d if total is None else total + d
             if total is not None:
                 if total.shape != node.shape:
                     total = broadcast_to(total, node.shape)

@@ -3,14 +3,14 @@
 // Where an operand is infinite, a // b is a / b, as the array API standard has it.
 namespace gpugrad {
 
-template <class T> __device__ T floor_remainder(T a_, T b_) {
+template <class T> __device__ T remainder(T a_, T b_) {
   using W = wide<T>;
   const W a = widen(a_), b = widen(b_), rest = fmod(a, b);
   if (rest == 0) return static_cast<T>(copysign(W(0), b));
   return static_cast<T>((b < 0) != (rest < 0) ? rest + b : rest);
 }
 
-template <class T> __device__ T floor_quotient(T a_, T b_) {
+template <class T> __device__ T floor_divide(T a_, T b_) {
   using W = wide<T>;
   const W a = widen(a_), b = widen(b_), rest = fmod(a, b);
   if (b == 0 || isinf(a) || isinf(b)) return static_cast<T>(a / b);

@@ -20,7 +20,7 @@ SPECIAL_UNARY = (
 SPECIAL_BINARY = (
     *("gamma_slope", "huber", "kl_div", "pseudo_huber", "rel_entr", "xlog1py", "xlogy"),
 )
-DIVISION = ("floor_quotient", "floor_remainder")
+DIVISION = ("floor_divide", "remainder")
 TYPES = ("float", "double", "float16", "bfloat16")
 
 # stand-ins for CuPy's two-byte types: converted to and from float, rounded to nearest even

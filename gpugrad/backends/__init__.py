@@ -13,7 +13,10 @@ import pkgutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..fusion import Fusion, Kernel
 
 KINDS = ("cpu", "cuda")
 
@@ -127,6 +130,13 @@ class Backend:
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""
 
+    def kernel(self, kernel: Kernel) -> Callable[..., Any]:
+        """A generated kernel as a function of arrays, to one array or a tuple of them.
+
+        One that sums takes the options `axis` and `keepdims`.
+        """
+        raise NotImplementedError
+
     def generator(self, seed: int | None, device: Device) -> Any:
         """A random state on `device`, as `numpy.NumpyGenerator` is one on the CPU."""
         raise NotImplementedError
@@ -146,6 +156,9 @@ _default: Device | None = None
 # device. A backend with several devices puts in one whose value is a function that makes the device
 # of an array the current one, and that restores the current device at the end.
 following_devices: Callable[[], AbstractContextManager[Callable[[Any], None]]] | None = None
+
+# What makes kernels of derivative rules; a backend that runs them puts it in.
+fusion: Fusion | None = None
 
 
 def _modules() -> list[str]:

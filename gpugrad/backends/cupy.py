@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from .. import backends
+from .. import backends, fusion
+from ..symbols import working_type
 from ..tensor import Tensor
 from ..twins import places, working_dtypes
 from . import Backend, Device, DeviceError, Namespace
@@ -38,6 +39,7 @@ def load() -> Backend:
     count = _count_devices(cupy.cuda.runtime)
     _try_kernel(cupy)
     backend = CupyBackend(cupy, count)
+    backends.fusion = fusion.Fusion(backend)
     _take_calls(cupy)
     if count > 1:
         backends.following_devices = functools.partial(_following, cupy)
@@ -281,6 +283,29 @@ class CupyBackend(Backend):
 
     def synchronize(self, device: Device) -> None:
         self._cupy.cuda.Device(device.index).synchronize()
+
+    def kernel(self, kernel: fusion.Kernel) -> Callable[..., Any]:
+        def parameters(dtypes: Mapping[str, Any]) -> str:
+            return ", ".join(f"{dtype.name} {name}" for name, dtype in dtypes.items())
+
+        text, preamble = kernel.text, _source(*kernel.text.files)
+        inputs, outputs = parameters(kernel.inputs), parameters(kernel.outputs)
+        if not kernel.summed:
+            return self._cupy.ElementwiseKernel(
+                inputs, outputs, text.statements, kernel.name, preamble=preamble
+            )
+        ((name, dtype),) = kernel.outputs.items()
+        return self._cupy.ReductionKernel(
+            inputs,
+            outputs,
+            text.expression,
+            "a + b",
+            f"{name} = a",
+            "0",
+            f"{kernel.name}_sum",
+            reduce_type=working_type(dtype),
+            preamble=preamble,
+        )
 
     def generator(self, seed: int | None, device: Device) -> CupyGenerator:
         return CupyGenerator(self._cupy, seed, device)
@@ -666,8 +691,8 @@ def _division_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         return call
 
     return {
-        "floor_divide": division("floor_quotient", cupy.floor_divide),
-        "remainder": division("floor_remainder", cupy.remainder),
+        "floor_divide": division("floor_divide", cupy.floor_divide),
+        "remainder": division("remainder", cupy.remainder),
     }
 
 

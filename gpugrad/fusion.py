@@ -2,7 +2,7 @@
 
 Where a backend makes kernels, the sweeps do not call the rules of an elementwise operation but ask
 here. The rules are run once on symbols (`symbols.py`), and what they say becomes one kernel for all
-arguments of a node, kept with the operation for every combination of dtypes. A rule that is no
+arguments of a node, kept for every combination of dtypes. A rule that is no
 elementwise expression, or is a single call anyway, is called as it stands.
 """
 
@@ -56,14 +56,16 @@ class Fusion:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._array_type: Any = backend.array_type
-        self._simple: set[Argument] = set()  # those whose rule is a single call
+        self._kernels: dict[tuple, Any] = {}  # all that was made, by what it is for
+        self._simple: set[tuple] = set()  # (argument, dtype) whose rule is a single call
 
     def pulled(self, node: Node, g: Any, useful: Collection[Node]) -> Sequence[tuple]:
         """The edges of `node` to `useful` nodes, with what kernels made of `g` in them."""
         op, edges = node.op, node.edges
         if type(op) is not ElementwiseOp or type(g) is not self._array_type:
             return edges
-        if len(edges) == 1 and edges[0][1] in self._simple and edges[0][0].shape == g.shape:
+        first = edges[0]
+        if len(edges) == 1 and first[0].shape == g.shape and (first[1], g.dtype) in self._simple:
             return edges
         edges = [edge for edge in edges if edge[0] in useful]
         values = self._values(edges)
@@ -71,9 +73,9 @@ class Fusion:
             return edges
         wanted = tuple(_Wanted.of(argument, parent, g) for parent, argument, _ in edges)
         key = (g.dtype, wanted, *map(_dtype, values.values()))
-        plan = op.kernels.get(key)
+        plan = self._kernels.get(key)
         if plan is None:
-            plan = op.kernels[key] = self._plan(op, wanted, g.dtype, values)
+            plan = self._kernels[key] = self._plan(op, wanted, g.dtype, values)
         for places, names, kernel in plan:
             axes = _axes(edges[places[0]][0].shape, g.shape) if wanted[places[0]].summed else {}
             made = kernel(g, *(values[name] for name in names), **axes)
@@ -96,9 +98,11 @@ class Fusion:
         arguments = tuple(argument for _, argument, _ in edges)
         dtypes = tuple(t.dtype for t in given)
         key = (arguments, dtypes, node.dtype, *map(_dtype, values.values()))
-        kernel = op.kernels.get(key)
+        kernel = self._kernels.get(key)
         if kernel is None:
-            kernel = op.kernels[key] = self._push_kernel(op, arguments, dtypes, node.dtype, values)
+            kernel = self._kernels[key] = self._push_kernel(
+                op, arguments, dtypes, node.dtype, values
+            )
         return kernel[1](*given, *(values[name] for name in kernel[0])) if kernel else None
 
     def _values(self, edges: Sequence[tuple]) -> dict[str, Any] | None:
@@ -141,7 +145,7 @@ class Fusion:
             if kernel:
                 plan.append((places, *kernel))
         if len(wanted) == 1 and not plan and not wanted[0].summed:
-            self._simple.add(wanted[0].argument)
+            self._simple.add((wanted[0].argument, t))
         return plan
 
     def _push_kernel(

@@ -140,17 +140,9 @@ class Op:
 
 
 class ElementwiseOp(Op):
-    """An operation whose Jacobian is diagonal, but for broadcasting.
+    """An operation whose Jacobian is diagonal, but for broadcasting."""
 
-    Attributes:
-        kernels: those made of its rules (`fusion.py`), by what they are for.
-    """
-
-    __slots__ = ("kernels",)
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.kernels: dict[tuple, Any] = {}
+    __slots__ = ()
 
 
 class ManyOp(Op):

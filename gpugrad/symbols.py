@@ -41,6 +41,7 @@ class Symbol:
     ndim = 0
     size = 1
     base = None
+    __array_ufunc__ = None  # NumPy's operators leave it to those below
 
     def __init__(self, function: str, operands: tuple, loops: tuple, dtype: Any) -> None:
         self.function = function
@@ -225,8 +226,6 @@ backends._by_type[Symbol] = _Symbols()
 
 def _operator(function: str, swap: bool = False) -> Any:
     def operate(self: Symbol, *other: Any) -> Any:
-        if other and isinstance(other[0], (np.ndarray, np.generic)):
-            return NotImplemented
         return _apply(function, *other, self) if swap else _apply(function, self, *other)
 
     return operate

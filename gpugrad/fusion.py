@@ -12,6 +12,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .backends import Backend
 from .rules import NUMBERS, Argument, ElementwiseOp
 from .symbols import NotElementwise, Symbol, Text, variable, working_dtype, write
@@ -105,6 +107,16 @@ class Fusion:
             )
         return kernel[1](*given, *(values[name] for name in kernel[0])) if kernel else None
 
+    def called(self, f: Any, args: Sequence[Any]) -> Any:
+        """`f(*args)` by one kernel; None: `f` is to be called."""
+        if {type(x) for x in args} - NUMBERS != {self._array_type}:
+            return None
+        key = (f, *map(_dtype, args))
+        kernel = self._kernels.get(key)
+        if kernel is None:
+            kernel = self._kernels[key] = self._function_kernel(f, args)
+        return kernel[0](*args) if kernel else None
+
     def _values(self, edges: Sequence[tuple]) -> dict[str, Any] | None:
         """All that the edges of one node keep, by name; None if something else than arrays."""
         values: dict[str, Any] = {}
@@ -128,20 +140,16 @@ class Fusion:
         together = [place for place in results if not wanted[place].summed]
         plan = []
         for places in (together, *([place] for place in results if wanted[place].summed)):
-            outputs = {f"d{_argument(op, wanted[i].argument)}": i for i in places}
-            dtypes = {
-                name: results[i].dtype if wanted[i].dtype is None else wanted[i].dtype
-                for name, i in outputs.items()
+            named = {
+                f"d{_argument(op, wanted[i].argument)}": (
+                    results[i],
+                    results[i].dtype if wanted[i].dtype is None else wanted[i].dtype,
+                )
+                for i in places
             }
             summed = bool(places) and wanted[places[0]].summed
-            kernel = self._kernel(
-                _name(op, "vjp", outputs),
-                {"t": t},
-                values,
-                {name: results[i] for name, i in outputs.items()},
-                dtypes,
-                summed,
-            )
+            name = _name(op, "vjp", named)
+            kernel = self._kernel(name, {"t": t}, _inputs(values, t), named, summed)
             if kernel:
                 plan.append((places, *kernel))
         if len(wanted) == 1 and not plan and not wanted[0].summed:
@@ -155,29 +163,46 @@ class Fusion:
         total: Any = None
         try:
             for name, argument, t in zip(names, arguments, dtypes):
-                term = run_rule(argument, variable(name, t), _variables(values, t))
+                term = run_rule(argument, variable(name, t), _variables(values, dtype))
                 total = term if total is None else total + term
         except NotElementwise:
             return ()
-        return self._kernel(
-            _name(op, "jvp", names),
-            dict(zip(names, dtypes)),
-            values,
-            {"dresult": total},
-            {"dresult": dtype},
-        )
+        given = dict(zip(names, dtypes))
+        result = {"dresult": (total, dtype)}
+        return self._kernel(_name(op, "jvp", names), given, _inputs(values, dtype), result)
+
+    def _function_kernel(self, f: Any, args: Sequence[Any]) -> tuple:
+        dtype = np.result_type(*(x.dtype for x in args if type(x) is self._array_type))
+        values = dict(zip(f.__code__.co_varnames, args))
+        try:
+            result = f(*_variables(values, dtype).values())
+        except NotElementwise:
+            return ()
+        name, given = f"gpugrad_{f.__name__.strip('_')}", _inputs(values, dtype)
+        return self._kernel(name, given, {}, {"result": (result, dtype)})[-1:]
 
     def _kernel(
-        self, name: str, given: dict, values: Any, results: Any, dtypes: Any, summed: bool = False
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        others: Mapping[str, Any],
+        results: Mapping[str, tuple[Symbol, Any]],
+        summed: bool = False,
     ) -> tuple:
-        """(names of its inputs besides those given, the kernel); () where it does not pay."""
-        text = write({name: (symbol, dtypes[name]) for name, symbol in results.items()})
+        """(the others that it needs, the kernel of given and these); () if it does not pay.
+
+        Args:
+            given, others: inputs and their dtypes.
+            results: name -> expression, and the dtype it is wanted in.
+        """
+        text = write(results)
         if text.operations < (1 if summed else 2):
             return ()
-        t = next(iter(given.values()))
-        names = [name for name in values if _as_input(name) in text.variables]
-        inputs = given | {_as_input(k): _input_dtype(values[k], t) for k in names}
-        return names, self._backend.kernel(Kernel(name, inputs, dtypes, text, summed))
+        names = [name for name in others if _as_input(name) in text.variables]
+        inputs = {_as_input(k): dtype for k, dtype in (*given.items(), *others.items())}
+        inputs = {k: dtype for k, dtype in inputs.items() if k in given or k in text.variables}
+        outputs = {k: dtype for k, (_, dtype) in results.items()}
+        return names, self._backend.kernel(Kernel(name, inputs, outputs, text, summed))
 
 
 class _Wanted(NamedTuple):
@@ -216,13 +241,14 @@ def run_rule(argument: Argument, t: Symbol, variables: Mapping[str, Symbol]) -> 
 
 
 def _variables(values: Mapping[str, Any], t: Any) -> dict[str, Symbol]:
-    """A symbol for everything kept; numbers are of the dtype that `t` has."""
-    return {name: variable(_as_input(name), _input_dtype(x, t)) for name, x in values.items()}
+    """A symbol for each of the arguments `values` of a kernel."""
+    return {k: variable(_as_input(k), dtype) for k, dtype in _inputs(values, t).items()}
 
 
-def _input_dtype(value: Any, t: Any) -> Any:
-    dtype = _dtype(value)
-    return working_dtype(t) if dtype is None else dtype
+def _inputs(values: Mapping[str, Any], t: Any) -> dict[str, Any]:
+    """The dtypes of kernel arguments; numbers are given in the working dtype of `t`."""
+    number = working_dtype(t)
+    return {k: number if type(x) in NUMBERS else x.dtype for k, x in values.items()}
 
 
 def _dtype(value: Any) -> Any:

@@ -15,7 +15,7 @@ from .ops.creation import asarray
 from .ops.linalg import linear
 from .ops.manipulation import reshape
 from .ops.reductions import mean
-from .rules import check_arrays, general, xp
+from .rules import check_arrays, fused, general, xp
 from .tape import no_grad
 from .tensor import Tensor
 
@@ -258,10 +258,15 @@ class Softplus(_Activation):
     function = staticmethod(activations.softplus)
 
 
+@fused
+def _slope(t: Any, a: Any, b: Any, scale: float) -> Any:
+    return (a - b) * (t * scale)
+
+
 @general(
     (
-        lambda t, prediction, target: (prediction - target) * (t * (2 / prediction.size)),
-        lambda t, prediction, target: (target - prediction) * (t * (2 / target.size)),
+        lambda t, prediction, target: _slope(t, prediction, target, 2 / target.size),
+        lambda t, prediction, target: _slope(t, target, prediction, 2 / target.size),
     ),
     (
         lambda t, prediction, target: ((prediction - target) * t).sum() * (2 / t.size),

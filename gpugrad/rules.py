@@ -549,6 +549,21 @@ def _nary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
     return _compiled(f"lambda {listed}, /: call(({listed}))", call=call, __name__=__name__)
 
 
+def fused(f: F) -> F:
+    """Declare a part of a rule that is an elementwise expression: on a GPU it is one kernel.
+
+    (The rules of elementwise operations are so without being declared.)
+    """
+
+    @functools.wraps(f)
+    def call(*args: Any) -> Any:
+        fusion = backends.fusion
+        out = None if fusion is None else fusion.called(f, args)
+        return f(*args) if out is None else out
+
+    return call  # type: ignore[return-value]
+
+
 def linear(transpose: Rule, *, views: bool = False) -> Callable[[F], F]:
     """Declare an operation that is linear in its first array: its jvp is itself.
 

@@ -231,3 +231,17 @@ def test_batches_and_recorded_sweeps_run_the_rules(cuda):
     np.testing.assert_allclose(once.get(), gg.grad(lambda x: gg.sum(f(x)))(host(x)), rtol=1e-12)
     rows = gg.vmap(f)(gg.asarray(np.stack([host(x)] * 2), device=cuda))
     np.testing.assert_allclose(rows.get()[1], f(host(x)), rtol=1e-12)
+
+
+def test_parts_of_rules_declared_so_are_one_kernel(cuda):
+    a, b = (gg.asarray(np.linspace(i, 2, 12, dtype="float32"), device=cuda) for i in (0, 1))
+    x, t = gg.reshape(a, (3, 4)), gg.reshape(b, (3, 4))
+    pullbacks = {
+        1: gg.vjp(gg.nn.mean_squared_error, a, b)[1],
+        3: gg.vjp(gg.softmax, x)[1],  # a product and its sum
+        2: gg.vjp(gg.log_softmax, x)[1],  # a sum
+    }
+    one = gg.asarray(1.0, dtype="float32", device=cuda)
+    assert launched(lambda: pullbacks[1](one)) in (2, None)  # for two arguments
+    assert launched(lambda: pullbacks[3](t)) in (3, None)
+    assert launched(lambda: pullbacks[2](t)) in (2, None)

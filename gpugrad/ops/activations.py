@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..rules import elementwise, general, xp
+from ..rules import elementwise, fused, general, xp
 from .creation import ones_like, zeros_like
 from .elementwise import clip, exp, tanh
 
@@ -92,7 +92,12 @@ def _gelu_curvature(x: Any) -> Any:
 
 def _softmax_rule(t: Any, out: Any, axis: int) -> Any:
     weighted = t * out
-    return weighted - out * weighted.sum(axis=axis, keepdims=True)
+    return _less(weighted, out, weighted.sum(axis=axis, keepdims=True))
+
+
+@fused
+def _less(weighted: Any, out: Any, total: Any) -> Any:
+    return weighted - out * total
 
 
 @general((_softmax_rule,), (_softmax_rule,))
@@ -101,8 +106,13 @@ def softmax(x: Any, /, *, axis: int = -1) -> Any:
     return xp(x).softmax(x, axis)
 
 
+@fused
+def _less_exp(t: Any, out: Any, total: Any) -> Any:
+    return t - exp(out) * total
+
+
 @general(
-    (lambda t, out, axis: t - exp(out) * t.sum(axis=axis, keepdims=True),),
+    (lambda t, out, axis: _less_exp(t, out, t.sum(axis=axis, keepdims=True)),),
     (lambda t, out, axis: t - (exp(out) * t).sum(axis=axis, keepdims=True),),
 )
 def log_softmax(x: Any, /, *, axis: int = -1) -> Any:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..fusion import Fusion, Kernel
 
 KINDS = ("cpu", "cuda")
@@ -83,6 +86,24 @@ class Namespace:
         return value
 
 
+class About(NamedTuple):
+    """What is known of a device.
+
+    Attributes:
+        name: its name for people, such as its model.
+        details: what else people want to know of it.
+        emulated: whether the CPU plays the device: its times mean nothing.
+        caches: where what was compiled for it is kept.
+        lacks: the libraries that work on it may need and that are not there -> the mend.
+    """
+
+    name: str
+    details: str
+    emulated: bool
+    caches: tuple[Path, ...]
+    lacks: dict[str, str]
+
+
 class Backend:
     """What the engine must know of an array library. `xp` holds its functions on raw arrays."""
 
@@ -144,6 +165,20 @@ class Backend:
     def name(self, device: Device) -> str:
         """The device's name for people, such as its model."""
         raise NotImplementedError
+
+    def about(self, device: Device) -> About:
+        """What there is to know of `device`."""
+        raise NotImplementedError
+
+    def seconds(self, device: Device, work: Callable[[], Any]) -> float:
+        """How long `device` is busy with the work that `work()` queues; waits for it."""
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
+        """How many kernels `work()` launches on `device`; None where that cannot be told."""
+        return None
 
 
 _by_type: dict[type, Backend | None] = {}
@@ -293,6 +328,14 @@ def set_default_device(name: str | Device | None) -> None:
     """
     global _default
     _default = None if name is None else device(name)
+
+
+def versions() -> dict[str, str]:
+    """The versions of the array libraries and what they stand on, as far as they are there."""
+    found: dict[str, str] = {}
+    for name in reversed(_modules()):
+        found |= importlib.import_module(f"{__name__}.{name}").versions()
+    return found
 
 
 def device_of(array: Any) -> Device:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -18,7 +20,7 @@ from .. import backends, fusion
 from ..symbols import working_type
 from ..tensor import Tensor
 from ..twins import places, working_dtypes
-from . import Backend, Device, DeviceError, Namespace
+from . import About, Backend, Device, DeviceError, Namespace
 
 KIND = "cuda"
 
@@ -142,6 +144,30 @@ def _driver_trouble(runtime: Any) -> str:
 
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def versions() -> dict[str, str]:
+    """The versions of CuPy, of the CUDA runtime it is built for, and of the driver."""
+    try:
+        cupy = _import_cupy()
+    except DeviceError:
+        return {}
+    found = {"CuPy": cupy.__version__}
+    runtime = cupy.cuda.runtime
+    found["CUDA runtime"] = _version(runtime.runtimeGetVersion())
+    if driver := runtime.driverGetVersion():
+        found["CUDA driver"] = _version(driver)
+        with contextlib.suppress(OSError):
+            text = Path("/proc/driver/nvidia/version").read_text()
+            if number := re.search(r"\d+\.\d+(\.\d+)?", text):
+                found["CUDA driver"] += f" ({number[0]})"
+    return found
+
+
+def _caches() -> tuple[Path, ...]:
+    """The folders where CuPy and the driver keep compiled kernels."""
+    folders = {"CUPY_CACHE_DIR": "~/.cupy/kernel_cache", "CUDA_CACHE_PATH": "~/.nv/ComputeCache"}
+    return tuple(Path(os.environ.get(k, v)).expanduser() for k, v in folders.items())
 
 
 def _try_kernel(cupy: Any) -> None:
@@ -312,6 +338,100 @@ class CupyBackend(Backend):
 
     def name(self, device: Device) -> str:
         return self._cupy.cuda.runtime.getDeviceProperties(device.index)["name"].decode()
+
+    def about(self, device: Device) -> About:
+        properties = self._cupy.cuda.runtime.getDeviceProperties(device.index)
+        with self.scope(device):
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+        details = (
+            f"compute capability {properties['major']}.{properties['minor']}, "
+            f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB free"
+        )
+        name = properties["name"].decode()
+        return About(name, details, _counts_launches(), _caches(), self._lacks)
+
+    @functools.cached_property
+    def _lacks(self) -> dict[str, str]:
+        cuda = self._cupy.cuda
+        found = {}
+        for library, probe in (
+            ("cuBLAS", lambda: cuda.device.get_cublas_handle()),
+            ("cuSOLVER", lambda: cuda.device.get_cusolver_handle()),
+            ("cuFFT", lambda: cuda.cufft),  # the attribute loads the library
+            ("cuRAND", lambda: cuda.curand.getVersion()),
+        ):
+            try:
+                probe()
+            except Exception:
+                found[library] = f"{_INSTALL}; or set CUDA_PATH to a CUDA toolkit"
+        return found
+
+    def seconds(self, device: Device, work: Callable[[], Any]) -> float:
+        with self.scope(device):
+            start, stop = (self._cupy.cuda.Event() for _ in range(2))
+            start.record()
+            work()
+            stop.record()
+            stop.synchronize()
+            return self._cupy.cuda.get_elapsed_time(start, stop) / 1e3
+
+    def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
+        """An emulated device counts them; on a GPU `work` is captured as a CUDA graph, and the
+        graph's kernel nodes are counted: None where CuPy or CUDA refuse to capture it (cuBLAS,
+        reading a value).
+        """
+        driver = _driver()
+        with self.scope(device):
+            work()  # compiles; a capture takes in nothing but launches
+            if _counts_launches():
+                before = driver.emu_launch_count()
+                work()
+                return driver.emu_launch_count() - before
+            stream = self._cupy.cuda.Stream(non_blocking=True)
+            self.synchronize(device)
+            kept = graph = None
+            with stream:
+                # relaxed: the pool may ask for memory meanwhile
+                stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeRelaxed)
+                try:
+                    kept = work()
+                except Exception:
+                    with contextlib.suppress(Exception):  # the capture may be void already
+                        stream.end_capture()
+                    return None
+                try:
+                    graph = stream.end_capture()
+                except self._cupy.cuda.runtime.CUDARuntimeError:
+                    return None
+            del kept
+            return _count_kernels(driver, graph.graph)
+
+
+def _driver() -> Any:
+    """The CUDA driver's own library, which is there wherever a device is."""
+    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+
+
+def _counts_launches() -> bool:
+    """Whether the driver is one that emulates a device: those of NVIDIA do not count launches."""
+    return hasattr(_driver(), "emu_launch_count")
+
+
+_KERNEL_NODE = 0  # CUgraphNodeType
+
+
+def _count_kernels(driver: Any, graph: int) -> int:
+    """The kernel nodes of a CUgraph, which is what a cudaGraph_t is too."""
+    handle, count = ctypes.c_void_p(graph), ctypes.c_size_t()
+    driver.cuGraphGetNodes(handle, None, ctypes.byref(count))
+    nodes = (ctypes.c_void_p * count.value)()
+    driver.cuGraphGetNodes(handle, nodes, ctypes.byref(count))
+    kernels = 0
+    for node in nodes:
+        kind = ctypes.c_int()
+        driver.cuGraphNodeGetType(ctypes.c_void_p(node), ctypes.byref(kind))
+        kernels += kind.value == _KERNEL_NODE
+    return kernels
 
 
 class _PlacedNamespace(Namespace):

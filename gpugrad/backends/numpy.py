@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import twins
 from ..special_twins import SpecialFunctions
-from . import Backend, Device, Namespace
+from . import About, Backend, Device, Namespace
 
 KIND = "cpu"
 CPU = Device("cpu")
@@ -193,6 +194,21 @@ class NumpyBackend(Backend):
 
     def name(self, device: Device) -> str:
         return _processor()
+
+    def about(self, device: Device) -> About:
+        details = f"{os.cpu_count()} CPUs"
+        try:
+            size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, OSError, ValueError):
+            pass  # not told on this system
+        else:
+            details += f", {size / 2**30:.1f} GiB"
+        return About(_processor(), details, False, (), {})
+
+
+def versions() -> dict[str, str]:
+    """The version of NumPy."""
+    return {"NumPy": np.__version__}
 
 
 def load() -> Backend:

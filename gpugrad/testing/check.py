@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,19 @@ _STEP = 1e-4
 
 class GradientError(AssertionError):
     """A derivative that is wrong; the message names the worst entry."""
+
+
+@dataclass
+class Errors:
+    """The largest relative errors that a check met, also where it then raised.
+
+    Attributes:
+        jvp: against a central difference.
+        vjp: against the jvp, by <g, J t> = <J^H g, t>.
+    """
+
+    jvp: float = 0.0
+    vjp: float = 0.0
 
 
 def check_grads(
@@ -43,6 +57,19 @@ def check_grads(
     Raises:
         GradientError: naming what is wrong and the worst entry.
     """
+    measure_grads(f, args, order, Errors(), tol=tol, seed=seed)
+
+
+def measure_grads(
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    order: int,
+    errors: Errors,
+    *,
+    tol: float = 1e-6,
+    seed: int = 0,
+) -> None:
+    """`check_grads`, which enters into `errors` what it measures."""
     leaves, unflatten = flatten(list(args))
     given = [raw(x) if _has_dtype(x) else asarray(x).data for x in leaves]
     _check_shapes(f, unflatten(given))
@@ -51,10 +78,13 @@ def check_grads(
     def flat(*values: Any) -> list[Any]:
         return flatten(f(*unflatten(list(values))))[0]
 
-    _check(flat, wide, order, tol, np.random.default_rng(seed), getattr(f, "__name__", repr(f)))
+    rng, name = np.random.default_rng(seed), getattr(f, "__name__", repr(f))
+    _check(flat, wide, order, tol, rng, name, errors)
 
 
-def _check(f: Any, args: list[Any], order: int, tol: float, rng: Any, name: str) -> None:
+def _check(
+    f: Any, args: list[Any], order: int, tol: float, rng: Any, name: str, errors: Errors
+) -> None:
     t = [_direction(x, rng) for x in args]
     out, tangent = jvp(f, args, t)
     g = [_direction(x, rng) for x in out]
@@ -64,27 +94,23 @@ def _check(f: Any, args: list[Any], order: int, tol: float, rng: Any, name: str)
         _compare(name, "value under vjp and jvp", _host(a), _host(b), 1e-12)
 
     for k, (got, expected) in enumerate(zip(tangent, _difference(f, args, t), strict=True)):
+        errors.jvp = max(errors.jvp, relative_error(_host(got), expected))
         _compare(name, f"jvp against a central difference, result {k}", _host(got), expected, tol)
 
     left = sum(_inner(a, b) for a, b in zip(g, tangent, strict=True))
     right = sum(_inner(a, b) for a, b in zip(cotangent, t, strict=True))
     size = sum(_inner(_absolute(a), _absolute(b)) for a, b in zip(g, tangent, strict=True))
+    errors.vjp = max(errors.vjp, relative_error(np.array([left]), np.array([right]), size))
     if not abs(left - right) <= 1e-9 * (1 + size):
         _name_worst(f, args, g, cotangent, name)
         raise GradientError(f"{name}: <g, J t> = {left!r} but <J^H g, t> = {right!r}")
 
     if order > 1:
-        _check(
-            lambda *xs: jvp(f, xs, t)[1], args, order - 1, tol * 10, rng, f"derivative of {name}"
-        )
-        _check(
-            lambda *xs: list(vjp(f, *xs)[1](g)),
-            args,
-            order - 1,
-            tol * 10,
-            rng,
-            f"gradient of {name}",
-        )
+        for what, derivative in (
+            ("derivative", lambda *xs: jvp(f, xs, t)[1]),
+            ("gradient", lambda *xs: list(vjp(f, *xs)[1](g))),
+        ):
+            _check(derivative, args, order - 1, tol * 10, rng, f"{what} of {name}", errors)
 
 
 def _difference(f: Any, args: list[Any], t: list[Any]) -> list[np.ndarray]:
@@ -141,6 +167,18 @@ def _compare(name: str, what: str, got: np.ndarray, expected: np.ndarray, tol: f
             f"{name}: {what}: {int(bad.sum())} of {error.size} entries are wrong, worst at "
             f"{index}: got {got[worst]!r}, expected {expected[worst]!r}"
         )
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray, size: Any = None) -> float:
+    """The largest error of an entry over 1 + its size, 0 where both are the same infinity or NaN.
+
+    Infinite where only one of them is NaN.
+    """
+    with np.errstate(all="ignore"):
+        error = np.abs(got - expected) / (1 + (np.abs(expected) if size is None else size))
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
+    return float(error.max(initial=0.0))
 
 
 def _has_dtype(x: Any) -> bool:

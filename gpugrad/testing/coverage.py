@@ -16,8 +16,9 @@ import numpy as np
 
 import gpugrad as gg
 
-from ..trees import flatten
-from .check import GradientError, check_grads
+from ..backends import backend_of_kind
+from ..trees import flatten, map_tree
+from .check import Errors, GradientError, measure_grads, relative_error
 from .rows import Domain, Row
 from .table import ROWS
 
@@ -42,7 +43,30 @@ REASONS = {
     **dict.fromkeys("geomspace linspace logspace".split(), "of its ends, through arithmetic"),
 }
 
+# What no row shows because it is not there.
+OMISSIONS = (
+    "neither a derivative nor a reason for having none",
+    "derivatives of complex arguments not checked",
+)
+
 MODULES = {"": gg, "fft.": gg.fft, "linalg.": gg.linalg, "nn.": gg.nn, "special.": gg.special}
+
+
+@dataclass
+class Measured:
+    """What was measured of one public function on one device: the largest over its rows.
+
+    Attributes:
+        forward: error of a value against the reference, in units of its dtype's epsilon.
+        errors: of the derivatives.
+        launches: kernels of the first row, forward and backward; None where they are not counted.
+        failures: what is wrong.
+    """
+
+    forward: float = 0.0
+    errors: Errors = field(default_factory=Errors)
+    launches: int | None = None
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -53,6 +77,7 @@ class Entry:
         vjp, jvp, second, complex: "yes", "" (not applicable), or what went wrong.
         devices: where -> "yes", "needs <library>" or what went wrong.
         note: why there is no derivative.
+        measured: where -> the numbers, of a function with rows.
     """
 
     name: str
@@ -62,6 +87,7 @@ class Entry:
     complex: str = ""
     devices: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    measured: dict[str, Measured] = field(default_factory=dict)
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
@@ -75,41 +101,92 @@ def public_functions() -> dict[str, Callable[..., Any]]:
     return {name: f for f, name in sorted(found.items(), key=lambda item: item[1])}
 
 
-def coverage(devices: Sequence[gg.Device]) -> Iterator[Entry]:
-    """One entry per public function, as its rows turn out on each of `devices`."""
+def coverage(devices: Sequence[gg.Device], filter: str = "") -> Iterator[Entry]:
+    """One entry per public function whose name contains `filter`, on each of `devices`."""
     for name in public_functions():
+        if filter not in name:
+            continue
         rows = [row for row in ROWS if row.name == name]
         entry = Entry(name, note=REASONS.get(name, ""))
         for device in devices:
+            here, lacks = place(device), backend_of_kind(device.kind).about(device).lacks
+            needs = next((row.needs for row in rows if row.needs in lacks), "")
+            rows_here = [row for row in rows if row.needs not in lacks]
             with device:
-                outcomes = [_try(row, entry) for row in rows]
-                worst = next((x for x in outcomes if x != "yes"), "yes") if rows else ""
-                entry.devices[_named(device)] = worst
+                measured = Measured()
+                outcomes = [_try(row, entry, measured) for row in rows_here]
+                worst = next((x for x in outcomes if x != "yes"), "yes") if rows_here else ""
                 if worst == "yes" and not entry.vjp:
-                    entry.note = entry.note or _constant(rows)
-                elif worst == "yes" and not entry.complex and any(map(_takes_complex, rows)):
-                    entry.complex = "not checked"
+                    entry.note = entry.note or _constant(rows_here)
+                elif worst == "yes" and not entry.complex and any(map(_takes_complex, rows_here)):
+                    entry.complex = OMISSIONS[1]
+                if rows_here and not measured.failures:
+                    measured.launches = _launches(rows_here[0], device)
+            if rows_here:
+                entry.measured[here] = measured
+            entry.devices[here] = f"needs {needs}" if needs and worst in ("", "yes") else worst
         yield entry
 
 
-def _try(row: Row, entry: Entry) -> str:
+def place(device: gg.Device) -> str:
+    """The heading of a device."""
+    emulated = backend_of_kind(device.kind).about(device).emulated
+    return f"{device}, emulated" if emulated else str(device)
+
+
+def _try(row: Row, entry: Entry, measured: Measured) -> str:
     """Run one row on the default device; enter what it shows."""
-    if row.needs and _is_emulated(gg.default_device()):
-        return f"needs {row.needs}"
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            row.function(*(_there(x) for x in row.draw(row.dtypes[-1])))
-    except Exception as error:
-        return _short(error)
+            error = max(_forward(row, dtype) for dtype in row.dtypes)
+    except Exception as problem:
+        measured.failures.append(f"{row}: {_short(problem)}")
+        return _short(problem)
+    measured.forward = max(measured.forward, error)
+    outcome = "yes"
+    if error > row.rtol:
+        outcome = f"off by {error:.3g} units of epsilon, {row.rtol:g} are allowed"
+        measured.failures.append(f"{row}: {outcome}")
     orders = ((1, ("vjp", "jvp")), (2, ("second",)))
     for dtype, (order, fields) in itertools.product("dD", orders):
         if dtype in row.dtypes and row.order >= order:
-            outcome = _check(row, dtype, order)
+            found = _check(row, dtype, order, measured)
             for name in fields if dtype == "d" else (*fields, "complex"):
                 if getattr(entry, name) in ("", "yes"):
-                    setattr(entry, name, outcome)
-    return "yes"
+                    setattr(entry, name, found)
+    return outcome
+
+
+def _forward(row: Row, dtype: str) -> float:
+    """The error of a value of `row` against its reference, in units of epsilon."""
+    args = row.draw(dtype)
+    out, expected = row.function(*map(_there, args)), row.reference(*args)
+    worst = 0.0
+    for x, wanted in zip(map(_host, flatten(out)[0]), flatten(expected)[0], strict=True):
+        wanted = np.asarray(wanted)
+        if (x.dtype, x.shape) != (wanted.dtype, wanted.shape):
+            raise TypeError(f"{x.dtype} {x.shape} instead of {wanted.dtype} {wanted.shape}")
+        if x.dtype.kind in "fc":
+            worst = max(worst, relative_error(x, wanted) / float(np.finfo(x.dtype).eps))
+        elif not np.array_equal(x, wanted):
+            return np.inf
+    return worst
+
+
+def _launches(row: Row, device: gg.Device) -> int | None:
+    """The kernels that a call of `row` and the vjp of its result launch."""
+    dtype = "f" if "f" in row.dtypes else row.dtypes[-1]
+    f, xs = row.of_differentiable([_there(x) for x in row.draw(dtype)])
+    if not row.order:
+        return backend_of_kind(device.kind).launches(device, lambda: f(*xs))
+    gs = map_tree(gg.ones_like, gg.vjp(f, *xs)[0])
+
+    def work() -> Any:
+        out, pullback = gg.vjp(f, *xs)
+        return out, pullback(gs)
+
+    return backend_of_kind(device.kind).launches(device, work)
 
 
 def _takes_complex(row: Row) -> bool:
@@ -123,11 +200,12 @@ def _takes_complex(row: Row) -> bool:
     return True
 
 
-def _check(row: Row, dtype: str, order: int) -> str:
+def _check(row: Row, dtype: str, order: int, measured: Measured) -> str:
     f, xs = row.of_differentiable([_there(x) for x in row.draw(dtype)])
     try:
-        check_grads(f, xs, order=order)
+        measure_grads(f, xs, order, measured.errors)
     except (GradientError, NotImplementedError, TypeError) as error:
+        measured.failures.append(f"{row}: {error}")
         return _short(error)
     return "yes"
 
@@ -152,20 +230,17 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
 
 
-def _is_emulated(device: gg.Device) -> bool:
-    return "emulation" in gg.backends.backend_of_kind(device.kind).name(device)
-
-
-def _named(device: gg.Device) -> str:
-    return f"{device.kind}, emulated" if _is_emulated(device) else device.kind
+def _host(x: Any) -> np.ndarray:
+    return x.get() if isinstance(x, gg.Tensor) else gg.asarray(x).get()
 
 
 def problems(entries: Sequence[Entry]) -> list[str]:
     """What is wrong: no derivative and no reason, or a check that failed or was not made."""
     found = []
     for e in entries:
-        if not e.vjp and not e.note:
-            found.append(f"{e.name}: neither a derivative nor a reason for having none")
+        unseen = any(x.startswith("needs") for x in e.devices.values())
+        if not (e.vjp or e.note or unseen):
+            found.append(f"{e.name}: {OMISSIONS[0]}")
         outcomes = [e.vjp, e.jvp, e.second, e.complex, *e.devices.values()]
         found += [
             f"{e.name}: {x}" for x in outcomes if x not in ("", "yes") and not x.startswith("needs")

@@ -1,0 +1,7 @@
+"""Measure this machine."""
+
+NAME = "bench"
+
+
+def add_arguments(parser):
+    pass

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             commands.add_parser(module.NAME, help=lines[0], description="\n".join(lines))
         )
     args = parser.parse_args(argv)
+    args.argv = sys.argv[1:] if argv is None else argv
     return args.run(args)
 
 

@@ -375,21 +375,40 @@ class CupyBackend(Backend):
             stop.synchronize()
             return self._cupy.cuda.get_elapsed_time(start, stop) / 1e3
 
+    def peak(self, device: Device, work: Callable[[], Any]) -> int:
+        class Peak(self._cupy.cuda.MemoryHook):  # type: ignore[name-defined]
+            name = "gpugrad_peak"
+            now = highest = 0
+
+            def malloc_postprocess(self, **what: Any) -> None:
+                if what["device_id"] == device.index:
+                    self.now += what["mem_size"]
+                    self.highest = max(self.highest, self.now)
+
+            def free_postprocess(self, **what: Any) -> None:
+                if what["device_id"] == device.index:
+                    self.now -= what["mem_size"]
+
+        with self.scope(device), Peak() as peak:
+            work()
+        return peak.highest
+
     def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
         """An emulated device counts them; on a GPU `work` is captured as a CUDA graph, and the
         graph's kernel nodes are counted: None where CuPy or CUDA refuse to capture it (cuBLAS,
         reading a value).
         """
         driver = _driver()
+        if driver is None:
+            return None
         with self.scope(device):
-            work()  # compiles; a capture takes in nothing but launches
+            work()  # compiles: what is left are the launches
             if _counts_launches():
                 before = driver.emu_launch_count()
                 work()
                 return driver.emu_launch_count() - before
-            stream = self._cupy.cuda.Stream(non_blocking=True)
             self.synchronize(device)
-            kept = graph = None
+            stream = self._cupy.cuda.Stream(non_blocking=True)
             with stream:
                 # relaxed: the pool may ask for memory meanwhile
                 stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeRelaxed)
@@ -408,8 +427,11 @@ class CupyBackend(Backend):
 
 
 def _driver() -> Any:
-    """The CUDA driver's own library, which is there wherever a device is."""
-    return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    """The CUDA driver's own library; None where it is not found under its usual name."""
+    try:
+        return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return None
 
 
 def _counts_launches() -> bool:
@@ -420,18 +442,18 @@ def _counts_launches() -> bool:
 _KERNEL_NODE = 0  # CUgraphNodeType
 
 
-def _count_kernels(driver: Any, graph: int) -> int:
+def _count_kernels(driver: Any, graph: int) -> int | None:
     """The kernel nodes of a CUgraph, which is what a cudaGraph_t is too."""
     handle, count = ctypes.c_void_p(graph), ctypes.c_size_t()
-    driver.cuGraphGetNodes(handle, None, ctypes.byref(count))
+    trouble = driver.cuGraphGetNodes(handle, None, ctypes.byref(count))
     nodes = (ctypes.c_void_p * count.value)()
-    driver.cuGraphGetNodes(handle, nodes, ctypes.byref(count))
+    trouble = trouble or driver.cuGraphGetNodes(handle, nodes, ctypes.byref(count))
     kernels = 0
     for node in nodes:
         kind = ctypes.c_int()
-        driver.cuGraphNodeGetType(ctypes.c_void_p(node), ctypes.byref(kind))
+        trouble = trouble or driver.cuGraphNodeGetType(ctypes.c_void_p(node), ctypes.byref(kind))
         kernels += kind.value == _KERNEL_NODE
-    return kernels
+    return None if trouble else kernels
 
 
 class _PlacedNamespace(Namespace):

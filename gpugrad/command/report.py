@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import importlib.metadata
 import os
@@ -9,20 +10,35 @@ import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-# What gpugrad should reach on a CPU: topic, row, over which row, at most.
-TARGETS = (
-    ("chain", "gpugrad", "torch eager", 0.55),
-    ("chain", "gpugrad", "autograd", 0.45),
-    ("mnist-32", "gpugrad", "by hand", 1.15),
-    ("mnist-128", "gpugrad", "by hand", 1.15),
-    ("mnist-32", "gpugrad", "torch eager", 0.80),
-    ("mnist-128", "gpugrad", "torch eager", 0.80),
-    ("import", "gpugrad", "numpy", 1.30),
-    ("long-chain", "100,000 operations", "10,000 operations", 1.50),  # linear, not quadratic: 10
-)
+import gpugrad as gg
+
+from .. import backends
+from .bandwidth import COPY, CROSS_ENTROPY
+from .info import describe
+
+# What gpugrad should reach on a kind of device: topic, row, over which row, at most.
+TARGETS = {
+    "cpu": (
+        ("chain", "gpugrad", "torch eager", 0.55),
+        ("chain", "gpugrad", "autograd", 0.45),
+        ("mnist-32", "gpugrad", "by hand", 1.15),
+        ("mnist-128", "gpugrad", "by hand", 1.15),
+        ("mnist-32", "gpugrad", "torch eager", 0.80),
+        ("mnist-128", "gpugrad", "torch eager", 0.80),
+        ("import", "gpugrad", "numpy", 1.30),
+        ("long-chain", "100,000 operations", "10,000 operations", 1.50),  # linear: quadratic is 10
+    ),
+    "cuda": (
+        ("kernels", "sigmoid", COPY, 1 / 0.9),
+        ("kernels", "sigmoid_grad", COPY, 1 / 0.9),
+        ("kernels", "adam_step", COPY, 1 / 0.9),
+        ("kernels", CROSS_ENTROPY, COPY, 1.25),
+        ("chain", "gpugrad", "torch eager", 1.20),
+        ("mnist-128", "gpugrad", "torch eager", 1.00),
+    ),
+}
 
 
 @dataclass
@@ -68,43 +84,69 @@ class Topic:
         width = max(map(len, self.samples))
         lines = [
             f"{self.title} [{self.unit}]",
-            f"  {'':{width}} {'median':>12} {'quartiles':>27}   ratio to {self.base}",
+            f"  {'':{width}} {'median':>12} {'quartiles':>27}   {self.head()}",
         ]
         for row in self.rows():
             places = 0 if row["median"] >= 1000 else 1 if row["median"] >= 10 else 3
             low, median, high = (
                 f"{row[key]:,.{places}f}" for key in ("lower_quartile", "median", "upper_quartile")
             )
-            ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
             lines.append(
-                f"  {row['label']:{width}} {median:>12} {low:>12} .. {high:>12} {ratio:>8}"
+                f"  {row['label']:{width}} {median:>12} {low:>12} .. {high:>12} {self.last(row)}"
             )
         return "\n".join(lines)
 
+    def head(self) -> str:
+        """The heading of the last column."""
+        return f"ratio to {self.base}"
 
-def machine(device: str, threads: int, libraries: Sequence[str]) -> dict[str, Any]:
+    def last(self, row: dict[str, Any]) -> str:
+        """The last column of a row."""
+        return f"{'-' if row['ratio'] is None else format(row['ratio'], '.2f'):>8}"
+
+
+@dataclass
+class Bandwidth(Topic):
+    """A table of kernels, each with the bytes that it must move; ratios are of times per byte."""
+
+    bytes: dict[str, int] = field(default_factory=dict)
+
+    def ratio(self, row: str, base: str) -> float | None:
+        ratio = super().ratio(row, base)
+        return None if ratio is None else ratio * self.bytes[base] / self.bytes[row]
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows = super().rows()
+        for row in rows:
+            row["bytes"] = self.bytes[row["label"]]
+            row["gigabytes_per_second"] = row["bytes"] / row["median"] / 1e3
+        return rows
+
+    def head(self) -> str:
+        return f"{'GB/s':>8} {f'share of {self.base}':>14}"
+
+    def last(self, row: dict[str, Any]) -> str:
+        share = "-" if row["ratio"] is None else f"{1 / row['ratio']:.0%}"
+        return f"{row['gigabytes_per_second']:10,.1f} {share:>14}"
+
+
+def machine(device: gg.Device, threads: int | None, libraries: Sequence[str]) -> dict[str, Any]:
     """Where and with what the numbers were measured."""
-    found = {
+    about = backends.backend_of_kind(device.kind).about(device)
+    return {
+        "date": datetime.date.today().isoformat(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_model(),
+        "cpu": backends.backend_of_kind("cpu").name(backends.device("cpu")),
         "cpus": os.cpu_count(),
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        "device": device,
-        "versions": {name: version(name) for name in libraries},
+        "device": str(device),
+        "device_name": describe(device),
+        "device_details": about.details,
+        "emulated": about.emulated,
+        "versions": backends.versions() | {name: version(name) for name in libraries},
     }
-    if device == "cuda":
-        from gpugrad import backends
-
-        runtime = importlib.import_module("cupy").cuda.runtime
-        found["device_name"] = backends.backend_of_kind("cuda").name(backends.device("cuda"))
-        found["cuda"] = {
-            "runtime": runtime.runtimeGetVersion(),
-            "driver": runtime.driverGetVersion(),
-        }
-        found["versions"]["cupy"] = version("cupy")
-    return found
 
 
 def version(name: str) -> str:
@@ -113,20 +155,11 @@ def version(name: str) -> str:
     return getattr(module, "__version__", None) or importlib.metadata.version(name)
 
 
-def cpu_model() -> str:
-    """The processor's name for people."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def targets(topics: Sequence[Topic]) -> list[dict[str, Any]]:
+def targets(kind: str, topics: Sequence[Topic]) -> list[dict[str, Any]]:
     """The ratios to reach; `ratio` and `met` are None where a row was not measured."""
     by_name = {topic.name: topic for topic in topics}
     results = []
-    for name, row, base, most in TARGETS:
+    for name, row, base, most in TARGETS[kind]:
         ratio = by_name[name].ratio(row, base) if name in by_name else None
         met = None if ratio is None else ratio <= most
         results.append(
@@ -138,27 +171,24 @@ def targets(topics: Sequence[Topic]) -> list[dict[str, Any]]:
 def header(found: dict[str, Any], missing: dict[str, str]) -> str:
     """The machine as text."""
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
-    library = "NumPy" if found["device"] == "cpu" else "CuPy"
+    threads = "as many threads as each library takes"
     lines = [
-        f"{found['cpu']}, {found['cpus']} CPUs, {found['threads']} threads used",
+        f"{found['date']}, {found['device']}: {found['device_name']}, {found['device_details']}",
+        f"{found['cpu']}, {found['cpus']} CPUs, "
+        + (f"{found['threads']} threads used" if found["threads"] else threads),
         f"{found['python']}, {found['system']}",
         versions,
         *(f"not measured: {name}, {reason}" for name, reason in missing.items()),
-        f"by hand: {library} and a derivative worked out on paper",
+        "by hand: the array library and a derivative worked out on paper",
     ]
-    if found["load"] > found["cpus"] - found["threads"] + 1:
+    if found["load"] > found["cpus"] - (found["threads"] or 1) + 1:
         lines.append(f"BUSY: the load average is {found['load']:.1f}, times may be far off")
-    if "device_name" in found:
-        cuda = found["cuda"]
-        lines.insert(
-            0, f"{found['device_name']}, CUDA {cuda['runtime']}, driver for CUDA {cuda['driver']}"
-        )
     return "\n".join(lines)
 
 
 def verdicts(results: Sequence[dict[str, Any]]) -> str:
     """The targets as text."""
-    lines = ["targets: ratios of times, each the median over the rounds"]
+    lines = ["targets: ratios of times (of kernels: per byte), each the median over the rounds"]
     for r in results:
         ratio = "-" if r["ratio"] is None else f"{r['ratio']:.2f}"
         verdict = {True: "met", False: "missed", None: "not measured"}[r["met"]]

@@ -1,6 +1,6 @@
 """Peak memory of one training step, measured in a process of its own.
 
-    python benchmarks/memory.py LABEL DEVICE DEPTH WIDTH
+    python -m gpugrad.command.memory LABEL DEVICE DEPTH WIDTH
 
 prints, for the variant LABEL of the network task, the bytes that the second step takes at its
 height above what is held between two steps (libraries, data, parameters); the first step compiles
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tasks
+from .. import backends
+from . import tasks
 
 
 def host_peak(run: Callable[[], Any]) -> int:
@@ -44,26 +45,6 @@ def torch_peak(run: Callable[[], Any]) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def cupy_peak(run: Callable[[], Any]) -> int:
-    """Growth of what CuPy's memory pool has handed out during `run`, in bytes."""
-    import cupy
-
-    class Peak(cupy.cuda.MemoryHook):
-        name = "peak"
-        now = highest = 0
-
-        def malloc_postprocess(self, **what: Any) -> None:
-            self.now += what["mem_size"]
-            self.highest = max(self.highest, self.now)
-
-        def free_postprocess(self, **what: Any) -> None:
-            self.now -= what["mem_size"]
-
-    with Peak() as peak:
-        run()
-    return peak.highest
-
-
 def main(label: str, device: str, depth: int, width: int) -> int:
     """The bytes for the variant `label`.
 
@@ -78,8 +59,13 @@ def main(label: str, device: str, depth: int, width: int) -> int:
     job = variant.build(inputs, device)
     job.run()
     gc.collect()
-    peak = host_peak if device == "cpu" else torch_peak if variant.library == "torch" else cupy_peak
-    found = peak(job.run)
+    if device == "cpu":
+        found = host_peak(job.run)
+    elif variant.library == "torch":
+        found = torch_peak(job.run)
+    else:
+        where = backends.device(device)
+        found = backends.backend_of_kind(where.kind).peak(where, job.run)
     right = tasks.expected(tasks.NETWORK, inputs)
     tasks.check(
         f"{label}, deep network", tasks.outcome(inputs, variant.build(inputs, device)), right

@@ -1,6 +1,6 @@
 """What is measured: each task once per library, the variants of a task side by side.
 
-A variant is given the inputs of its task (NumPy arrays) and a device, "cpu" or "cuda", and returns
+A variant is given the inputs of its task (NumPy arrays) and a device ("cpu", "cuda:0"), and returns
 a `Job`: all that can be prepared is prepared, and what is left is timed. "By hand" means the array
 library alone: NumPy on the CPU, CuPy on a CUDA device.
 """
@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import backend_of_kind
+
 Array = np.ndarray[Any, Any]
 
 BY_HAND = "by hand"
 TOLERANCE = 1e-4  # float32 against float64, relative to the largest entry of an array
-CHAIN, NETWORK, SIGMOID = "chain", "network", "sigmoid"
+CHAIN, NETWORK, SIGMOID, JACOBIAN = "chain", "network", "sigmoid", "jacobian"
 
 
 class Mismatch(Exception):
@@ -64,7 +66,7 @@ def unavailable(library: str, device: str) -> str | None:
         module = importlib.import_module(library)
     except ImportError as error:
         return "not installed" if error.name == library else str(error)
-    if device == "cuda":
+    if device != "cpu":
         if library in ("autograd", "mygrad"):
             return "has no CUDA arrays"
         if library == "torch" and not module.cuda.is_available():
@@ -81,7 +83,8 @@ def unavailable(library: str, device: str) -> str | None:
 
 def array_library(device: str) -> Any:
     """The library for arrays on `device`."""
-    return np if device == "cpu" else importlib.import_module("cupy")
+    array_type = backend_of_kind(device.partition(":")[0]).array_type
+    return importlib.import_module(array_type.__module__.partition(".")[0])
 
 
 def on_host(array: Any) -> Array:
@@ -101,6 +104,7 @@ def finished(run: Callable[[], Any], device: str) -> Callable[[], Any]:
 # ---- inputs
 
 
+@dataclass(frozen=True)
 class Inputs:
     """The inputs of a task."""
 
@@ -187,6 +191,21 @@ class Sigmoid(Inputs):
 def sigmoid(size: int) -> Sigmoid:
     """Standard normal x and g of shape (size,)."""
     return Sigmoid(*np.random.default_rng(4).standard_normal((2, size), np.float32))
+
+
+@dataclass(frozen=True)
+class Layers(Inputs):
+    """The Jacobian of x -> tanh(W x), for one weight after the other."""
+
+    weights: list[Array]
+    x: Array
+
+
+def layers(size: int, count: int) -> Layers:
+    """`count` square weights that keep the size of what goes through them."""
+    rng = np.random.default_rng(5)
+    weights = rng.standard_normal((count, size, size)) / size**0.5
+    return Layers([*weights.astype(np.float32)], rng.standard_normal(size).astype(np.float32))
 
 
 # ---- parity
@@ -688,3 +707,79 @@ def sigmoid_mygrad(inputs: Sigmoid, device: str) -> Job:
         return y, x.grad
 
     return Job(run)
+
+
+# ---- the Jacobian of layers
+
+
+def through(weights: Any, tanh: Any, matmul: Any) -> Callable[[Any], Any]:
+    """The function that is differentiated."""
+
+    def f(x):
+        for w in weights:
+            x = tanh(matmul(w, x))
+        return x
+
+    return f
+
+
+@variant(JACOBIAN, "numpy", BY_HAND)
+def jacobian_by_hand(inputs: Layers, device: str) -> Job:
+    xp = array_library(device)
+    weights, start = [xp.asarray(w) for w in inputs.weights], xp.asarray(inputs.x)
+
+    def run():
+        x, total = start, None
+        for w in weights:
+            x = xp.tanh(w @ x)
+            slope = (1 - x * x)[:, None]
+            total = slope * (w if total is None else w @ total)
+        return (total,)
+
+    return Job(run)
+
+
+@variant(JACOBIAN, "gpugrad", "gpugrad")
+def jacobian_gpugrad(inputs: Layers, device: str) -> Job:
+    import gpugrad as gg
+
+    x, weights = (gg.asarray(a, device=device) for a in (inputs.x, np.stack(inputs.weights)))
+    jacobian = gg.jacobian(through(list(weights), gg.tanh, gg.matmul))
+    return Job(lambda: (jacobian(x),))
+
+
+@variant(JACOBIAN, "gpugrad", "gpugrad, a sweep per row")
+def jacobian_gpugrad_rows(inputs: Layers, device: str) -> Job:
+    import gpugrad as gg
+
+    x, weights = (gg.asarray(a, device=device) for a in (inputs.x, np.stack(inputs.weights)))
+    units = list(gg.eye(x.size, dtype=x.dtype, device=device))
+    f = through(list(weights), gg.tanh, gg.matmul)
+
+    def run():
+        _, pullback = gg.vjp(f, x)
+        return (gg.stack([pullback(unit)[0] for unit in units]),)
+
+    return Job(run)
+
+
+@variant(JACOBIAN, "torch", "torch.func.jacrev")
+def jacobian_torch(inputs: Layers, device: str) -> Job:
+    import torch
+
+    x, *weights = (torch.tensor(a, device=device) for a in (inputs.x, *inputs.weights))
+    jacobian = torch.func.jacrev(through(weights, torch.tanh, torch.matmul))
+    return Job(lambda: (jacobian(x),))
+
+
+@variant(JACOBIAN, "jax", "jax.jit(jax.jacrev)")
+def jacobian_jax(inputs: Layers, device: str) -> Job:
+    import jax
+    import jax.numpy as jnp
+
+    def f(x, weights):
+        return through(weights, jnp.tanh, jnp.matmul)(x)
+
+    jacobian = jax.jit(jax.jacrev(f))
+    x, *weights = (jnp.asarray(a) for a in (inputs.x, *inputs.weights))
+    return Job(finished(lambda: (jacobian(x, weights),), device))

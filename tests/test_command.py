@@ -240,7 +240,9 @@ def test_a_wrong_kernel_is_a_failure(kernel, message, device, monkeypatch, capsy
 
 def test_what_a_device_lacks_is_left_out_and_said(device, monkeypatch, capsys):
     backend = backends.backend_of_kind(device.kind)
-    about = backends.About("a device", "", lacks={"cuFFT": "get it", "cuSOLVER": "get it"})
+    about = backends.About(
+        "a device", "", False, (), dict.fromkeys(["cuFFT", "cuSOLVER"], "get it")
+    )
     monkeypatch.setattr(backend, "about", lambda device: about, raising=False)
     assert main(["check", "--device", str(device), "--filter", "linalg.c"]) == 0
     out = capsys.readouterr().out

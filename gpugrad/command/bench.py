@@ -355,7 +355,7 @@ def measure_import(libraries: Sequence[str], rounds: int) -> Topic:
 
 
 def measure_memory(variants: Sequence[Any], device: gg.Device, scale: Scale) -> Topic:
-    """The peak memory of one training step, by `memory.py` in fresh processes."""
+    """The peak memory of one training step, by the module `memory` in fresh processes."""
     layers = f"{scale.depth} layers {scale.width}x{scale.width}, batch {scale.width}"
     topic = Topic("memory", f"peak memory of a training step, {layers}", "MiB")
     module = f"{__package__}.memory"

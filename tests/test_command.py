@@ -127,7 +127,7 @@ def test_check_prints_a_table_and_json(device, capsys, tmp_path):
 
     found = json.loads(file.read_text("utf-8"))
     assert found["failures"] == []
-    assert found["versions"]["NumPy"] == np.__version__
+    assert found["machine"]["versions"]["NumPy"] == np.__version__
     (there,) = found["devices"]
     assert there["device"] == str(device)
     assert {row["name"] for row in there["operations"]} == {"log_sigmoid", "sigmoid"}

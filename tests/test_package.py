@@ -93,6 +93,10 @@ def test_wheel(checkout, fresh, tmp_path):
     pip_install(fresh, wheel, cwd=tmp_path)
     found = run(fresh, "-c", PROBE, ROOT / "kernels", "no module", cwd=tmp_path)
     assert Path(found.strip()).is_relative_to(fresh.parent.parent)
+    told = run(fresh, "-m", "gpugrad", cwd=tmp_path, GPUGRAD_DEVICE="cpu")
+    assert f"NumPy {np.__version__}" in told
+    options = ("--device", "cpu", "--quick", "--topics", "kernels,chain", "--libraries", "numpy")
+    assert "share of copy" in run(fresh, "-m", "gpugrad", "bench", *options, cwd=tmp_path)
 
 
 def test_editable_install(checkout, fresh, tmp_path):

@@ -17,10 +17,9 @@ from typing import Any, TypeVar
 
 import gpugrad as gg
 
-from .. import backends
 from ..testing import coverage
 from ..testing.kernels import KERNELS, KernelResult, check_kernel
-from .info import describe
+from .info import describe, machine
 
 NAME = "check"
 
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"--filter: no name contains {args.filter!r}", file=sys.stderr)
         return 2
 
-    found: dict[str, Any] = {"gpugrad": gg.__version__, "versions": backends.versions()}
+    found: dict[str, Any] = {"machine": machine()}
     found["devices"] = [_results(device, entries, kernels[device]) for device in devices]
     found["failures"] = [x for device in found["devices"] for x in device["failures"]]
     found["failures"] += [x for x in coverage.problems(entries) if x.endswith(coverage.OMISSIONS)]

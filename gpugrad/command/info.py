@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gpugrad as gg
 
@@ -49,6 +51,18 @@ def lines() -> Iterator[tuple[str, str]]:
         missing.insert(0, f"a CUDA device: {error}")
     for text in missing or ["nothing"]:
         yield "missing", text
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what something is found or measured, for a JSON file."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": backends.backend_of_kind("cpu").name(backends.device("cpu")),
+        "cpus": os.cpu_count(),
+        "versions": {"gpugrad": gg.__version__} | backends.versions(),
+    }
 
 
 def describe(device: gg.Device) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import importlib.metadata
 import os
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +13,10 @@ from typing import Any
 import gpugrad as gg
 
 from .. import backends
+from . import info
 from .bandwidth import COPY, CROSS_ENTROPY
-from .info import describe
+
+OWN = ("gpugrad", "numpy")  # whose versions every report has
 
 # What gpugrad should reach on a kind of device: topic, row, over which row, at most.
 TARGETS = {
@@ -133,19 +133,15 @@ class Bandwidth(Topic):
 def machine(device: gg.Device, threads: int | None, libraries: Sequence[str]) -> dict[str, Any]:
     """Where and with what the numbers were measured."""
     about = backends.backend_of_kind(device.kind).about(device)
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": backends.backend_of_kind("cpu").name(backends.device("cpu")),
-        "cpus": os.cpu_count(),
+    found = info.machine()
+    found["versions"] |= {name: version(name) for name in libraries if name not in OWN}
+    return found | {
         "threads": threads,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "device": str(device),
-        "device_name": describe(device),
+        "device_name": info.describe(device),
         "device_details": about.details,
         "emulated": about.emulated,
-        "versions": backends.versions() | {name: version(name) for name in libraries},
     }
 
 

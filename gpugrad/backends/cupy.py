@@ -828,7 +828,9 @@ def _division_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
                 return ufunc(a, b)
             if dtype.kind not in "fV":
                 return ufunc(a, b)
-            return kernel(*(x.astype(dtype) if hasattr(x, "dtype") else x for x in (a, b)))
+            return kernel(
+                *(x.astype(dtype, copy=False) if hasattr(x, "dtype") else x for x in (a, b))
+            )
 
         return call
 

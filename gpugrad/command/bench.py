@@ -65,7 +65,7 @@ QUICK = Scale(
 )
 SCALES = {
     "cpu": Scale(),
-    "cuda": Scale(kernels=64 << 20, logits=(8192, 32768), sigmoid=64 << 20),
+    "cuda": Scale(kernels=64 << 20, logits=(8192, 32768), sigmoid=16 << 20),
 }
 
 # The variants whose memory is measured; those without allocation have it all beforehand.

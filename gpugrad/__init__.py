@@ -16,6 +16,7 @@ from .backends import Device, DeviceError, default_device, device, devices, set_
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
 from .jacobians import hessian, hvp, jacobian
+from .modes import check_bounds, deterministic
 from .ops.activations import *
 from .ops.creation import *
 from .ops.dtypes import *
@@ -50,9 +51,11 @@ __all__ = [
     "Device",
     "DeviceError",
     "Tensor",
+    "check_bounds",
     "checkpoint",
     "custom_vjp",
     "default_device",
+    "deterministic",
     "device",
     "devices",
     "e",

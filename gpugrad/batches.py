@@ -483,13 +483,13 @@ class Library(Namespace):
     def getitem(self, x: Any, key: Any) -> Any:
         if x.batched and (found := self._key(key)):
             items, hidden = found
-            out = x.values[items]
+            out = self._module.getitem(x.values, items)
             return self._made(moveaxis(out, hidden, 0) if hidden else out, True)
-        return self.one_by_one(lambda x, key: x[key], x, key)
+        return self.one_by_one(self._module.getitem, x, key)
 
     def setitem(self, x: Any, key: Any, value: Any) -> None:
         """x[key] = value; `x` gets an array per example where the others have."""
-        self._write(_set, x, key, value)
+        self._write(self._module.setitem, x, key, value)
 
     def add_at(self, x: Any, key: Any, value: Any) -> None:
         """x[key] += value, with every repetition of an index counted."""
@@ -585,10 +585,6 @@ def _scaled_rows(diagonal: tuple[int, Any], matrix: Any) -> Any:
     """The product of rows of a diagonal matrix with `matrix`."""
     start, entries = diagonal
     return matrix[start : start + entries.shape[0]] * entries[:, None]
-
-
-def _set(x: Any, key: Any, value: Any) -> None:
-    x[key] = value
 
 
 def _from_end(axes: Iterable[int], ndim: int) -> tuple[int, ...]:

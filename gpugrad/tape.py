@@ -11,12 +11,12 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import ContextDecorator
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
 
 from . import backends
+from .modes import Mode
 from .tensor import Tensor
 
 _next_serial = itertools.count(1).__next__
@@ -58,34 +58,17 @@ class Leaf(Node):
         self.grad: Tensor | None = None
 
 
-class _Recording(ContextDecorator):
-    """Switches recording inside a block or a decorated function; may be nested."""
-
-    _value: bool
-
-    def __init__(self) -> None:
-        self._tokens: list[Any] = []
-
-    def _recreate_cm(self) -> _Recording:
-        return type(self)()
-
-    def __enter__(self) -> None:
-        self._tokens.append(recording_flag.set(self._value))
-
-    def __exit__(self, *exc: object) -> None:
-        recording_flag.reset(self._tokens.pop())
-
-
-class no_grad(_Recording):
+class no_grad(Mode):
     """Nothing is recorded inside: `with no_grad(): ...`, or `@no_grad()` on a function."""
 
+    _variable = recording_flag
     _value = False
 
 
-class enable_grad(_Recording):
+class enable_grad(Mode):
     """Operations are recorded inside, also within a `no_grad` block."""
 
-    _value = True
+    _variable = recording_flag
 
 
 def now() -> int:

@@ -114,9 +114,47 @@ void patches(const T *x, T *y, long n, const long long *d, bool back) {
 }
 """
 
+# the threads one after another, `step` apart, which has no factor in common with their number
+SCATTER = r"""
+template <class T>
+void add_in_order(const gpugrad::wide<T> *heads_in, const T *values, const long long *index,
+                  const long long *order, const long long *d, T *array, gpugrad::wide<T> *heads,
+                  long long *head_index) {
+  const long long threads = d[0], step = d[1], m = d[2], n = d[3], after = d[4], chunk = d[5];
+  for (long long k = 0; k < threads; ++k) {
+    const long long i = (k * step % threads + threads) % threads;
+    if (heads_in)
+      gpugrad::add_in_order<T, gpugrad::wide<T>>(i, heads_in, index, order, m, n, after, chunk,
+                                                 array, heads, head_index);
+    else
+      gpugrad::add_in_order<T, gpugrad::wide<T>>(i, values, index, order, m, n, after, chunk, array,
+                                                 heads, head_index);
+  }
+}
+template <class T>
+void write_last(const T *values, const long long *index, const long long *last, const long long *d,
+                T *array) {
+  const long long threads = d[0], step = d[1], m = d[2], n = d[3], after = d[4];
+  for (long long k = 0; k < threads; ++k) {
+    const long long i = (k * step % threads + threads) % threads;
+    gpugrad::write_last(i, values, index, last, m, n, after, array);
+  }
+}
+"""
+
 
 def _each_type():
     for t in TYPES:
+        yield (
+            f"void add_in_order_{t}(const void *heads, const {t} *values, const long long *index, "
+            f"const long long *order, const long long *d, {t} *array, void *out, long long *places)"
+            f" {{ using S = gpugrad::wide<{t}>; add_in_order((const S *)heads, values, index, "
+            "order, d, array, (S *)out, places); }"
+        )
+        yield (
+            f"void write_last_{t}(const {t} *values, const long long *index, const long long *last,"
+            f" const long long *d, {t} *array) {{ write_last(values, index, last, d, array); }}"
+        )
         yield (
             f"void patches_{t}(const {t} *x, {t} *y, long n, const long long *d, int back) "
             "{ patches(x, y, n, d, back); }"
@@ -181,10 +219,12 @@ class HostKernels:
                     "softmax",
                     "optimizers",
                     "patches",
+                    "scatter",
                     "special",
                 ),
                 SOFTMAX,
                 PATCHES,
+                SCATTER,
                 'extern "C" {',
                 *_each_type(),
                 "}",
@@ -228,6 +268,33 @@ class HostKernels:
         f = getattr(self._library, f"convolved_{_c_name(a.dtype)}")
         f(*map(_pointer, (a, b, out)), ctypes.c_long(a.size), ctypes.c_long(b.size))
         return out
+
+    def add_in_order(self, array, index, values, chunk, step):
+        """array[:, index] += values, for arrays of three axes and threads in another order."""
+        f = getattr(self._library, f"add_in_order_{_c_name(array.dtype)}")
+        (before, n, after), m = array.shape, index.size
+        order = np.argsort(index, kind="stable")
+        heads = None
+        while True:
+            chunks = -(-m // chunk)
+            work = np.float32 if array.itemsize == 2 else array.dtype
+            out, places = np.full((before, chunks, after), np.nan, work), np.empty(chunks, int)
+            numbers = np.array([before * m * after, step, m, n, after, chunk])
+            f(
+                heads if heads is None else _pointer(heads),
+                *map(_pointer, (values, index, order, numbers, array, out, places)),
+            )
+            if chunks == 1:
+                return
+            heads, index, order, m = out, places, np.arange(chunks), chunks
+
+    def write_last(self, array, index, values, step):
+        """array[:, index] = values, likewise."""
+        last = np.full(array.shape[1], -1)
+        np.maximum.at(last, index, np.arange(index.size))
+        numbers = np.array([values.size, step, index.size, *array.shape[1:]])
+        f = getattr(self._library, f"write_last_{_c_name(array.dtype)}")
+        f(*map(_pointer, (values, index, last, numbers, array)))
 
     def update(self, name, arrays, settings):
         types = dict.fromkeys(_c_name(a.dtype) for a in arrays[:-1])

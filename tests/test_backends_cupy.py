@@ -177,7 +177,10 @@ def test_random_numbers(gpu, cuda):
         assert abs(normal.std() - 1) < 0.2
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float16", "float32", "float64", "complex64", "complex128", "int8", "uint16", "bool", "int64"],
+)
 @pytest.mark.parametrize(
     "index",
     [

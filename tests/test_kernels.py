@@ -440,6 +440,56 @@ def test_text_of_convolution_agrees_with_numpy(host_kernels, dtype, m, n):
     assert_close(host_kernels.convolved(a, b), expected, units_of(dtype), floor=1)
 
 
+def scattered(dtype, before, n, m, after):
+    """An array, where in it values go, and values, whose sums depend on the order."""
+    rng = np.random.default_rng(0)
+    array, values = (
+        (rng.standard_normal((before, k, after)) * 10.0 ** rng.integers(-2, 3, (k, 1))).astype(
+            dtype
+        )
+        for k in (n, m)
+    )
+    return array, rng.integers(0, n, m), values
+
+
+SCATTERS = [(1, 4, 23, 1), (2, 3, 200, 3), (1, 1, 200, 1), (3, 50, 20, 2), (1, 2, 1, 1)]
+each_scatter = pytest.mark.parametrize("sizes", SCATTERS, ids=str)
+
+
+@each_scatter
+@each_dtype
+@pytest.mark.parametrize("chunk", [2, 7, 64])
+def test_text_of_add_in_order(host_kernels, sizes, dtype, chunk):
+    array, index, values = scattered(dtype, *sizes)
+    expected = array.astype(float)
+    np.add.at(expected, (slice(None), index), values.astype(float))
+    found = []
+    for step in (1, -1, 997):
+        got = array.copy()
+        host_kernels.add_in_order(got, index, values, chunk, step)
+        found.append(got.tobytes())
+    assert len(set(found)) == 1
+    levels = 1 + np.log(max(index.size, 2)) / np.log(chunk)
+    scale = np.abs(array.astype(float)).max() + np.abs(values.astype(float)).sum()
+    eps = limits(dtype)[0]
+    assert np.abs(got.astype(float) - expected).max() <= eps * scale * levels
+    if index.size <= chunk and dtype not in HALVES:  # then it is NumPy's order
+        np.add.at(array, (slice(None), index), values)
+        np.testing.assert_array_equal(got, array)
+
+
+@each_scatter
+@each_dtype
+def test_text_of_write_last(host_kernels, sizes, dtype):
+    array, index, values = scattered(dtype, *sizes)
+    expected = array.copy()
+    expected[:, index] = values
+    for step in (1, -1, 997):
+        got = array.copy()
+        host_kernels.write_last(got, index, values, step)
+        np.testing.assert_array_equal(got, expected)
+
+
 # ---- through CuPy
 
 
@@ -583,6 +633,61 @@ def test_kernels_of_patches_agree_with_twins(on_gpu, window, dtype, narrow, monk
                 assert_close(got, expected, units_of(dtype), floor=1)
 
 
+INDICES = {
+    "one array": np.array([0, 0, 2, 0, -1]),
+    "two arrays": (np.array([0, 0, 2]), np.array([1, 1, -1])),
+    "behind a slice": (slice(None), np.array([1, 1])),
+    "of two axes": (None, ..., np.array([[1, 1], [0, 1]])),
+    "beside a number": (1, np.array([3, 3, 3])),
+    "beside a NumPy number": (np.int64(1), np.array([0, 0], np.uint8)),
+    "around a slice": (np.array([1, 1]), slice(None, None, -1), np.array(0)),
+    "beside a mask": (np.array([2, 2, 2]), np.array([True, False, True, True])),
+    "without axes": (np.array(1),),
+    "empty": np.array([], int),
+    "many": np.arange(300) % 3,
+}
+
+
+FULL, ELEMENTS = np.dtype("float64"), [np.dtype(c) for c in ("F", "D", "?", "b", "H", "q")]
+
+
+@pytest.mark.parametrize(
+    ("index", "dtype"),
+    [(i, FULL) for i in INDICES] + [("many", d) for d in [*DTYPES[:-1], *ELEMENTS]],
+    ids=str,
+)
+def test_adding_and_writing_in_order_agree_with_numpy(on_gpu, index, dtype):
+    backend, put = on_gpu
+    shape = (3, 4, 2) if index == "around a slice" else (3, 4)
+    index = INDICES[index]
+    items = index if isinstance(index, tuple) else (index,)
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) * 9).astype(dtype)
+    values = (rng.standard_normal(x[index].shape) * 9).astype(dtype)
+    if dtype.kind == "c":
+        x, values = x * dtype.type(1 + 2j), values * dtype.type(2 - 1j)
+    key = tuple(put(i) if isinstance(i, np.ndarray) else i for i in items)
+    for value in (values, dtype.type(2)):
+        for strided in (False, True) if dtype == FULL else (False,):
+            a, b = x.copy(), x.copy()
+            A, B = (put(v.T.copy()).T if strided else put(v) for v in (a, b))
+            V = put(value) if value.ndim else 2
+            with gg.deterministic():
+                backend.xp.add_at(A, key, V)
+                backend.xp.setitem(B, key, V)
+            wide = a.astype(np.float32) if dtype in HALVES else a
+            np.add.at(wide, index, value)
+            b[index] = value
+            np.testing.assert_array_equal(backend.to_host(B), b)
+            if values.size <= 64 or dtype.kind in "biu":
+                np.testing.assert_array_equal(backend.to_host(A), wide.astype(dtype))
+            else:
+                got = backend.to_host(A).astype(complex)
+                error = np.abs(got - wide.astype(complex)).max()
+                eps = limits(np.dtype(dtype.char.lower()) if dtype.kind == "c" else dtype)[0]
+                assert error <= 4 * eps * np.abs(wide.astype(complex)).max() + 300 * eps
+
+
 @pytest.mark.parametrize("mode", ["full", "valid"])
 @pytest.mark.parametrize("dtype", ["?", "h", "q", "e", "f", "d", "F"])
 def test_kernel_of_convolution_agrees_with_numpy(on_gpu, mode, dtype):
@@ -622,3 +727,21 @@ def test_one_launch_per_kernel(on_gpu):
         before = launches()
         call()
         assert launches() - before == count
+
+
+@pytest.mark.parametrize(("m", "levels"), [(3, 1), (64, 1), (65, 2), (4096, 2), (4097, 3)])
+def test_launches_of_adding_in_order(on_gpu, m, levels):
+    """Index and sort, of two launches, then one per level, from the second on with a range."""
+    backend, put = on_gpu
+    if launches() is None:
+        pytest.skip("launches are counted on the emulated device only")
+    x, index, values = put(np.zeros((3, 2))), put(np.arange(m) % 3), put(np.ones((m, 2)))
+    before = launches()
+    with gg.deterministic():
+        backend.xp.add_at(x, (index,), values)
+    assert launches() - before == 3 + levels + (levels - 1)
+    assert backend.to_host(x).sum() == 2 * m
+    before = launches()
+    with gg.deterministic():
+        backend.xp.setitem(x, (index,), values)
+    assert launches() - before == 6

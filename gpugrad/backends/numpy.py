@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import os
 import platform
 from pathlib import Path
@@ -156,6 +157,7 @@ class NumpyBackend(Backend):
             expm1=_expm1,
             floor_divide=_floor_divide,
             fftn=np.fft.fftn,
+            getitem=operator.getitem,
             ifftn=np.fft.ifftn,
             irfftn=np.fft.irfftn,
             max=_reducer(np.maximum),
@@ -163,6 +165,7 @@ class NumpyBackend(Backend):
             ones_like=_ones_like,
             prod=_reducer(np.multiply),
             rfftn=np.fft.rfftn,
+            setitem=operator.setitem,
             special=SpecialFunctions(),
             sum=_reducer(np.add),
             tanh=_tanh,

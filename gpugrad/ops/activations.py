@@ -145,6 +145,7 @@ def cross_entropy(logits: Any, labels: Any, /) -> Any:
 
     Raises:
         ValueError: if the shapes do not fit; TypeError: if `labels` are no integers.
+        IndexError: for a label out of range; on a GPU inside `check_bounds`.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError("logits must have shape (n, classes) and labels (n,)")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends, rules
+from ..modes import checks_bounds
 from ..rules import check_arrays, linear, raw, xp
 from ..tensor import Tensor
 
@@ -61,7 +62,7 @@ def _may_repeat(key: tuple) -> bool:
 
 @linear(lambda t, key, shape: place(t, key=key, to=shape), views=True)
 def _getitem(x: Any, /, *, key: tuple) -> Any:
-    out = x[key]
+    out = xp(x).getitem(x, key) if checks_bounds() else x[key]
     if out.ndim == 0 and out.base is not None and not any(item is ... for item in key):
         out = out.copy()  # one element is a value, as in NumPy, and no view
     return out
@@ -107,7 +108,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements of `x` at integer `indices` along `axis` (None: of the flat array).
 
     Raises:
-        IndexError: on the CPU, for an index out of range.
+        IndexError: for an index out of range; on a GPU inside `check_bounds`.
     """
     return xp(x).take(x, indices, axis=axis)
 
@@ -138,13 +139,14 @@ def scatter_add(x: Any, indices: Any, values: Any, /, *, axis: int = 0) -> Any:
     """A new tensor: `x` with `values` added at integer `indices` along `axis`.
 
     The transpose of `take`. Values whose index occurs more than once add up; on a GPU in no fixed
-    order, so that the last digits may vary.
+    order, so that the last digits may vary, but inside `deterministic`.
 
     Args:
         values: broadcasts to the shape of take(x, indices, axis=axis).
 
     Raises:
-        IndexError: for an index that is no integer, and on the CPU for one out of range.
+        IndexError: for an index that is no integer, or out of range (on a GPU inside
+            `check_bounds`).
         ValueError: if the shapes do not fit.
     """
     check_arrays("scatter_add", x, indices, values)

@@ -55,7 +55,7 @@ def _staying(x: Any, key: tuple) -> Any:
     numbers = xp(x).zeros(x.shape, np.int64)
     own = numbers[key]
     own = xp(x).arange(own.size).reshape(own.shape)
-    numbers[key] = own
+    xp(x).setitem(numbers, key, own)
     return numbers[key] == own
 
 
@@ -108,7 +108,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     costs a copy. Arrays outside that share the old memory are not written then.
 
     Args:
-        key: as in `x[key]`; of several values for one element one stays, the last on the CPU.
+        key: as in `x[key]`; of several values for one element one stays, the last on the CPU
+            and inside `deterministic`.
         value: a Tensor, array or number that broadcasts to `x[key]`, of a kind that fits the dtype.
 
     Raises:
@@ -122,7 +123,7 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
         _record(self, index, value)
         return
     try:
-        self.data[index] = raw(value)
+        xp(self.data).setitem(self.data, index, raw(value))
     except (TypeError, ValueError, IndexError) as error:
         cause: Any = error.__cause__ or error  # NumPy hides why something is no number
         raise refusal("setitem", (self, value), cause) from None
@@ -136,7 +137,7 @@ def _record(x: Tensor, key: tuple, value: Any) -> None:
             "setitem: elements that a broadcast repeated are not written; write a copy"
         )
     try:
-        there = x.data[key]
+        there = xp(x.data).getitem(x.data, key)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal("setitem", (x, value), error) from None
     if isinstance(value, Tensor):

@@ -1,0 +1,69 @@
+"""Modes: settings that hold inside a `with` block or a decorated function, in one thread or task.
+
+This file imports nothing of gpugrad, so that every other one may ask for a mode.
+"""
+
+from __future__ import annotations
+
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from typing import Any, Self
+
+
+class Mode(ContextDecorator):
+    """Gives a context variable a value inside a block or a decorated function; may be nested."""
+
+    _variable: ContextVar[Any]
+    _value: Any = True
+
+    def __init__(self) -> None:
+        self._tokens: list[Any] = []
+
+    def _recreate_cm(self) -> Self:
+        return type(self)()
+
+    def __enter__(self) -> None:
+        self._tokens.append(self._variable.set(self._value))
+
+    def __exit__(self, *exc: object) -> None:
+        self._variable.reset(self._tokens.pop())
+
+
+_deterministic: ContextVar[bool] = ContextVar("gpugrad_deterministic", default=False)
+is_deterministic = _deterministic.get
+
+
+class deterministic(Mode):
+    """The same bits again, every time: `with deterministic(): ...`, or `@deterministic()`.
+
+    On a GPU, sums into elements that are named more than once (`scatter_add`, `bincount` with
+    weights, the derivatives of `x[i]`, `take`, `take_along_axis`) are otherwise taken in the order
+    in which threads happen to arrive, and of several values written to one element (`x[i] = v`)
+    any may stay. Inside, they are added in a fixed order, after a stable sort of the indices, and
+    the last value stays, as in NumPy. It costs that sort, and never waits for the device. On the
+    CPU nothing changes. A `backward` that is to be reproducible stands inside as well.
+
+    Not in gpugrad's hands: NVIDIA's libraries (cuBLAS gives the same bits on one stream, not on
+    several that share its workspace: its manual, "Results Reproducibility"), CuPy's `optimize`,
+    which chooses the shape of reductions by their times, another model of GPU, another version of
+    a library, and random numbers without a seed.
+    """
+
+    _variable = _deterministic
+
+
+_checked: ContextVar[bool] = ContextVar("gpugrad_check_bounds", default=False)
+checks_bounds = _checked.get
+
+
+class check_bounds(Mode):
+    """Integer indices out of range raise: `with check_bounds(): ...`, or `@check_bounds()`.
+
+    NumPy always raises an IndexError for them. CuPy wraps them in silence: to look is to wait for
+    the device. Inside, every array of integers that chooses elements of an array on a GPU
+    (`x[i]`, `x[i] = v`, `take`, `take_along_axis`, `scatter_add`, the labels of `cross_entropy`) is
+    looked at first: four kernels and a wait each. For finding mistakes; not possible while a
+    stream is captured. On the CPU nothing changes.
+    """
+
+    _variable = _checked

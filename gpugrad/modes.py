@@ -40,7 +40,7 @@ class deterministic(Mode):
     weights, the derivatives of `x[i]`, `take`, `take_along_axis`) are otherwise taken in the order
     in which threads happen to arrive, and of several values written to one element (`x[i] = v`)
     any may stay. Inside, they are added in a fixed order, after a stable sort of the indices, and
-    the last value stays, as in NumPy. It costs that sort, and never waits for the device. On the
+    the last value stays, as in NumPy. It costs that sort, and no wait for the device. On the
     CPU nothing changes. A `backward` that is to be reproducible stands inside as well.
 
     Not in gpugrad's hands: NVIDIA's libraries (cuBLAS gives the same bits on one stream, not on

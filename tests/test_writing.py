@@ -73,6 +73,7 @@ def on_device(name):
 
 @pytest.mark.parametrize("on_tape", ["x", "v", "both"])
 @pytest.mark.parametrize("name", PROGRAMS)
+@gg.deterministic()  # "an element twice": which of its values stays
 def test_program(name, on_tape, device):
     program = on_device(name)
     v = np.array([10.0, 20.0, 30.0])
@@ -112,6 +113,7 @@ def test_operators_in_place(name, device):
 
 @pytest.mark.parametrize("start", ["of each", "of all"])
 @pytest.mark.parametrize("name", PROGRAMS)
+@gg.deterministic()
 def test_program_inside_vmap(name, start, device):
     """Views of a batch see writes; one that begins as one array for all examples, too."""
     program = on_device(name)

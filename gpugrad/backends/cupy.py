@@ -1142,7 +1142,10 @@ def _element_functions(cupy: Any) -> dict[str, Callable[..., Any]]:
         for i, n in zip(chosen, view.shape[start:stop], strict=True):
             index = index * n + wrapped(items[i], n)
         shape = (*view.shape[:start], *index.shape, *view.shape[stop:])
-        values = cupy.asarray(values).astype(array.dtype, copy=False)
+        if isinstance(values, cupy.ndarray):
+            values = values.astype(array.dtype, copy=False)
+        else:  # a number, which `asarray` would copy to the device
+            values = cupy.full((), values, array.dtype)
         if cupy.may_share_memory(values, array):
             values = values.copy()
         lengths = math.prod(view.shape[start:stop]), math.prod(view.shape[stop:])

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import ops
 from . import protocols as _protocols  # noqa: F401  (gives Tensor NumPy's own calls)
-from .backends import Device, DeviceError, default_device, device, devices, set_default_device
+from .backends import (
+    Device,
+    DeviceError,
+    OutOfMemoryError,
+    TransferError,
+    default_device,
+    device,
+    devices,
+    set_default_device,
+)
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
 from .jacobians import hessian, hvp, jacobian
@@ -49,7 +58,9 @@ pi = 3.141592653589793
 __all__ = [
     "Device",
     "DeviceError",
+    "OutOfMemoryError",
     "Tensor",
+    "TransferError",
     "checkpoint",
     "custom_vjp",
     "default_device",

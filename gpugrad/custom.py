@@ -18,7 +18,7 @@ import numpy as np
 from . import backends, batching, transforms
 from .batches import BatchedArray
 from .ops.creation import zeros_like
-from .rules import Part, Parts, _parts, align, as_array, raw
+from .rules import Part, Parts, _parts, align, as_array, frees, raw
 from .sweeps import as_tensor, conjugate, pull, push, route
 from .tape import Leaf, Node, arrays_in, changed_at, now, owner_of, reach, recording
 from .tensor import Tensor
@@ -313,6 +313,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         RuntimeError: in a sweep, if `f` did something else when it was run again.
     """
 
+    @frees
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         if not recording():
@@ -476,7 +477,7 @@ class _Call:
                 given[node] = given[node] + x if node in given else x
         recorded = any(isinstance(x, Tensor) for x in given.values())
         if backwards:
-            found = pull(path, set(wanted), given, record=recorded, release=False, lift=lift)
+            found = pull(path, set(wanted), given, record=recorded, lift=lift)
         else:
             found = push(path, given, record=recorded, lift=lift)
         return [found.get(node) for node in wanted]

@@ -16,7 +16,7 @@ import numpy as np
 from . import backends, batching
 from .ops.dtypes import astype
 from .ops.manipulation import concat, moveaxis, reshape
-from .rules import ElementwiseOp, xp
+from .rules import ElementwiseOp, frees, xp
 from .sweeps import as_tensor, pull, push, route
 from .tape import Node, enable_grad, no_grad
 from .tensor import Tensor
@@ -55,6 +55,7 @@ def jacobian(
     several = isinstance(argnums, Sequence)
     traced = tracing("jacobian", f, argnums)
 
+    @frees
     @functools.wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         trace = traced(args, kwargs)
@@ -111,7 +112,7 @@ def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
         path, ends = route(order, trace.nodes), set(trace.nodes)
 
         def sweep(cotangents: dict[Node, Any], **how: Any) -> dict[Node, Any]:
-            return pull(path, ends, cotangents, release=False, **how)
+            return pull(path, ends, cotangents, **how)
 
         with enable_grad() if record else no_grad():
             node, entries = (out.node, None) if record else _diagonal(out, path, ends)
@@ -229,6 +230,7 @@ def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable
     return jacobian(grad(f, argnums), argnums)
 
 
+@frees
 def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> Any:
     """The product of the Hessian of a scalar function `f` at `primals` with `vectors`.
 

@@ -16,7 +16,7 @@ from .ops.linalg import linear
 from .ops.manipulation import reshape
 from .ops.reductions import mean
 from .rules import check_arrays, fused, general, xp
-from .tape import no_grad
+from .tape import check_writable, no_grad
 from .tensor import Tensor
 
 __all__ = [
@@ -77,8 +77,8 @@ class Module:
         """Set every parameter from `state`, as `state_dict` gives it.
 
         Raises:
-            KeyError: if names are missing or unknown; ValueError: if a shape differs. Nothing has
-                been changed then.
+            KeyError: if names are missing or unknown; ValueError: if a shape differs, or a
+                parameter is read-only. Nothing has been changed then.
         """
         parameters = dict(self.named_parameters())
         if parameters.keys() != state.keys():
@@ -91,6 +91,7 @@ class Module:
             value = asarray(state[name], device=p.device).detach()
             if value.shape != p.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {value.shape}, not {p.shape}")
+            check_writable(p.data, f"load_state_dict: {name}")
             new[name] = value.astype(p.dtype)
         with no_grad():
             for name, p in parameters.items():

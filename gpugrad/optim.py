@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .rules import xp
-from .tape import mark_changed
+import numpy as np
+
+from .rules import hindered, xp
+from .tape import check_writable, mark_changed
 from .tensor import Tensor
 
 
@@ -43,8 +45,35 @@ class _Optimizer:
                 p.grad = None
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        Raises:
+            ValueError: if one of them is read-only; OutOfMemoryError: if there is no memory for
+                what the update computes on the way. Nothing has been changed then.
+        """
         raise NotImplementedError
+
+    def _updates(self) -> list[tuple[int, Tensor, Any]]:
+        """Number, parameter and gradient (an array) of every update, each sure to succeed."""
+        name = type(self).__name__
+        updates = []
+        largest = 0
+        for i, p in enumerate(self.params):
+            if (g := p.grad) is not None:
+                check_writable(p.data, f"{name}: parameter {i}")
+                updates.append((i, p, g.data))
+                if type(p.data) is np.ndarray:  # on a GPU one kernel does it all in place
+                    largest = max(largest, _room(p.data))
+        try:
+            np.empty(largest, np.uint8)
+        except MemoryError as error:
+            raise hindered(f"{name}.step", "on cpu", error) from None
+        return updates
+
+
+def _room(x: np.ndarray) -> int:
+    """The bytes that an update of `x` takes on the way: a step; of halves all in float32."""
+    return x.nbytes if x.itemsize > 2 else 5 * 4 * x.size
 
 
 def _zeros_for(p: Tensor) -> Any:
@@ -73,10 +102,9 @@ class SGD(_Optimizer):
 
     def step(self) -> None:
         lr, momentum = self.lr, self.momentum
-        for p, velocity in zip(self.params, self._velocities):
-            if (g := p.grad) is not None:
-                xp(p.data).sgd_step(p.data, velocity, g.data, lr, momentum)
-                mark_changed(p.data)
+        for i, p, g in self._updates():
+            xp(p.data).sgd_step(p.data, self._velocities[i], g, lr, momentum)
+            mark_changed(p.data)
 
 
 class Adam(_Optimizer):
@@ -110,10 +138,9 @@ class Adam(_Optimizer):
         self._steps = [0] * len(self.params)
 
     def step(self) -> None:
-        for i, (p, (m, v)) in enumerate(zip(self.params, self._moments, strict=True)):
-            if (g := p.grad) is not None:
-                self._steps[i] += 1
-                xp(p.data).adam_step(
-                    p.data, m, v, g.data, self.lr, *self.betas, self.eps, self._steps[i]
-                )
-                mark_changed(p.data)
+        for i, p, g in self._updates():
+            m, v = self._moments[i]
+            t = self._steps[i] + 1
+            xp(p.data).adam_step(p.data, m, v, g, self.lr, *self.betas, self.eps, t)
+            self._steps[i] = t
+            mark_changed(p.data)

@@ -28,6 +28,19 @@ class DeviceError(RuntimeError):
     """A device that cannot be used; the message says why, and what would mend it."""
 
 
+class OutOfMemoryError(MemoryError):
+    """There is no memory for a result; the message says which operation asked for how much, where.
+
+    Tensors, the tape, gradients and the state of optimisers are as they were. A backward sweep, and
+    a derivative of a function, has let go of what it had made; what a forward pass computed is
+    held by the frames in the traceback until the exception is dropped.
+    """
+
+
+class TransferError(RuntimeError):
+    """A copy between devices, or a wait for one, inside `gpugrad.no_transfers()`."""
+
+
 class Device:
     """A place where arrays live: `"cpu"`, `"cuda:0"`, `"cuda:1"`, ...
 
@@ -186,6 +199,10 @@ class Backend:
         """How many kernels `work()` launches on `device`; None where that cannot be told."""
         return None
 
+
+# What an array library raises for reasons that no argument shows; told in full by `rules.refusal`.
+# A backend adds its own errors.
+hindrances: tuple[type[Exception], ...] = (MemoryError, TransferError)
 
 _by_type: dict[type, Backend | None] = {}
 _by_kind: dict[str, Backend] = {}

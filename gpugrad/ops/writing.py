@@ -126,6 +126,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     except (TypeError, ValueError, IndexError) as error:
         cause: Any = error.__cause__ or error  # NumPy hides why something is no number
         raise refusal("setitem", (self, value), cause) from None
+    except backends.hindrances as error:
+        raise refusal("setitem", (self, value), error) from None
     mark_changed(self.data)
 
 

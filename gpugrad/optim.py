@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .rules import hindered, xp
-from .tape import check_writable, mark_changed
+from .tape import mark_changed
 from .tensor import Tensor
 
 
@@ -53,27 +53,26 @@ class _Optimizer:
         """
         raise NotImplementedError
 
-    def _updates(self) -> list[tuple[int, Tensor, Any]]:
-        """Number, parameter and gradient (an array) of every update, each sure to succeed."""
-        name = type(self).__name__
+    def _updates(self) -> list[tuple[int, Any, Any]]:
+        """Number, array and gradient of every parameter to update; none of these can fail."""
         updates = []
-        largest = 0
+        room = 0
         for i, p in enumerate(self.params):
             if (g := p.grad) is not None:
-                check_writable(p.data, f"{name}: parameter {i}")
-                updates.append((i, p, g.data))
-                if type(p.data) is np.ndarray:  # on a GPU one kernel does it all in place
-                    largest = max(largest, _room(p.data))
+                x = p.data
+                updates.append((i, x, g.data))
+                if type(x) is np.ndarray:  # on a GPU one kernel does it all in place
+                    if not x.flags.writeable:
+                        raise ValueError(f"{type(self).__name__}: parameter {i} is read-only")
+                    # one array on the way; of halves five, in float32
+                    size = x.nbytes if x.itemsize > 2 else 10 * x.nbytes
+                    if size > room:
+                        room = size
         try:
-            np.empty(largest, np.uint8)
+            np.empty(room, np.uint8)
         except MemoryError as error:
-            raise hindered(f"{name}.step", "on cpu", error) from None
+            raise hindered(f"{type(self).__name__}.step", "on cpu", error) from None
         return updates
-
-
-def _room(x: np.ndarray) -> int:
-    """The bytes that an update of `x` takes on the way: a step; of halves all in float32."""
-    return x.nbytes if x.itemsize > 2 else 5 * 4 * x.size
 
 
 def _zeros_for(p: Tensor) -> Any:
@@ -102,9 +101,9 @@ class SGD(_Optimizer):
 
     def step(self) -> None:
         lr, momentum = self.lr, self.momentum
-        for i, p, g in self._updates():
-            xp(p.data).sgd_step(p.data, self._velocities[i], g, lr, momentum)
-            mark_changed(p.data)
+        for i, x, g in self._updates():
+            xp(x).sgd_step(x, self._velocities[i], g, lr, momentum)
+            mark_changed(x)
 
 
 class Adam(_Optimizer):
@@ -138,9 +137,9 @@ class Adam(_Optimizer):
         self._steps = [0] * len(self.params)
 
     def step(self) -> None:
-        for i, p, g in self._updates():
+        for i, x, g in self._updates():
             m, v = self._moments[i]
             t = self._steps[i] + 1
-            xp(p.data).adam_step(p.data, m, v, g, self.lr, *self.betas, self.eps, t)
+            xp(x).adam_step(x, m, v, g, self.lr, *self.betas, self.eps, t)
             self._steps[i] = t
-            mark_changed(p.data)
+            mark_changed(x)

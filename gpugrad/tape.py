@@ -106,12 +106,6 @@ def owner_of(array: Any) -> Any:
     return array
 
 
-def check_writable(array: Any, name: str) -> None:
-    """Raise a ValueError, naming what `name` describes, if `array` must not be written."""
-    if not getattr(array.flags, "writeable", True):  # only NumPy knows such arrays
-        raise ValueError(f"{name} is read-only: make it with copy=True")
-
-
 def mark_changed(array: Any) -> None:
     """Note that the buffer of `array` was written: a sweep over older nodes that kept it raises."""
     global _last_change

@@ -520,12 +520,11 @@ def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: float, momen
         if velocity is not None:
             velocity[...] = v
         return
-    step = np.empty(param.shape, param.dtype)  # before anything is written
     if velocity is not None:
         velocity *= momentum
         velocity += grad
         grad = velocity
-    param -= np.multiply(grad, lr, out=step)
+    param -= np.multiply(grad, lr)
 
 
 @_quiet

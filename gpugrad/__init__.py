@@ -20,11 +20,13 @@ from .backends import (
     default_device,
     device,
     devices,
+    memory,
     set_default_device,
 )
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
 from .jacobians import hessian, hvp, jacobian
+from .modes import no_transfers
 from .ops.activations import *
 from .ops.creation import *
 from .ops.dtypes import *
@@ -76,10 +78,12 @@ __all__ = [
     "jacobian",
     "jvp",
     "linalg",
+    "memory",
     "nan",
     "newaxis",
     "nn",
     "no_grad",
+    "no_transfers",
     "optim",
     "pi",
     "random",

@@ -102,7 +102,7 @@ def _dtype(out: Tensor, x: Tensor) -> Any:
 
 def _by_rows(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
     """The reverse sweep: per result the Jacobians by every input."""
-    return [_rows(trace, x) for x in outs]
+    return list(map(functools.partial(_rows, trace), outs))
 
 
 def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
@@ -110,10 +110,7 @@ def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
     if out.node is not None:
         order, record = trace.reach([out.node])
         path, ends = route(order, trace.nodes), set(trace.nodes)
-
-        def sweep(cotangents: dict[Node, Any], **how: Any) -> dict[Node, Any]:
-            return pull(path, ends, cotangents, **how)
-
+        sweep = functools.partial(pull, path, ends)
         with enable_grad() if record else no_grad():
             node, entries = (out.node, None) if record else _diagonal(out, path, ends)
             found = _portions(sweep, node, entries, out, trace.nodes, order, path, record)

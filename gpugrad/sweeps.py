@@ -144,7 +144,9 @@ def push(
                 if node in tangents or node.op is None:
                     continue
                 if follow_device is not None:
-                    t = next((tangents[edge[0]] for edge in node.edges if edge[0] in tangents), None)
+                    t = next(
+                        (tangents[edge[0]] for edge in node.edges if edge[0] in tangents), None
+                    )
                     if t is not None:
                         follow_device(raw(t))
                 total = fusion.pushed(node, tangents) if fusion is not None else None
@@ -250,7 +252,10 @@ def seed(root: Tensor, gradient: Any, name: str) -> Tensor:
             f"{name}: only a scalar has an implied gradient, this result is {root.dtype} "
             f"{root.shape} on {root.device}; give a gradient of that shape, or reduce it first"
         )
-    return Tensor(xp(root.data).ones_like(root.data), None)
+    try:
+        return Tensor(xp(root.data).ones_like(root.data), None)
+    except backends.hindrances as error:
+        raise rules.refusal(name, (root,), error) from None
 
 
 @rules.frees

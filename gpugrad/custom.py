@@ -18,7 +18,7 @@ import numpy as np
 from . import backends, batching, transforms
 from .batches import BatchedArray
 from .ops.creation import zeros_like
-from .rules import Part, Parts, _parts, align, as_array, frees, raw
+from .rules import Part, Parts, _parts, align, as_array, at, frees, raw
 from .sweeps import as_tensor, conjugate, pull, push, route
 from .tape import Leaf, Node, arrays_in, changed_at, now, owner_of, reach, recording
 from .tensor import Tensor
@@ -124,7 +124,8 @@ class _Custom:
         if aligned is not None:
             args = _filled(args, arrays, aligned)
         inside = tuple(map(raw, args))
-        out = _per_example(self._f, inside)
+        with at(inside[arrays[0]] if arrays else None):
+            out = _per_example(self._f, inside)
         several = isinstance(out, (tuple, list))
         outs = tuple(map(as_array, out if several else (out,)))
         for x in outs:

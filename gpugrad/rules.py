@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -736,6 +736,30 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
         return call  # type: ignore[return-value]
 
     return declare
+
+
+@contextlib.contextmanager
+def _following(x: Any) -> Iterator[None]:
+    assert backends.following_devices is not None
+    with backends.following_devices() as follow:
+        follow(raw(x))
+        yield
+
+
+def at(x: Any) -> contextlib.AbstractContextManager[None]:
+    """Inside it the device of `x` is the current one."""
+    return contextlib.nullcontext() if backends.following_devices is None else _following(x)
+
+
+def placed(f: F) -> F:
+    """Declare that `f` runs with the device of its first argument as the current one."""
+
+    @functools.wraps(f)
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        with at(x):
+            return f(x, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:

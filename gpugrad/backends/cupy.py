@@ -18,7 +18,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends, fusion
+from ..batches import BatchedArray
 from ..modes import refuses_transfers
+from ..rules import raw
 from ..symbols import working_type
 from ..tensor import Tensor
 from ..twins import places, working_dtypes
@@ -54,8 +56,14 @@ def load() -> Backend:
 @contextlib.contextmanager
 def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
     def follow(array: Any) -> None:
-        if isinstance(array, cupy.ndarray):
-            array.device.use()
+        while not isinstance(array, cupy.ndarray):
+            if isinstance(array, tuple):  # cotangents of several results, None for some
+                array = next((raw(x) for x in array if x is not None), None)
+            elif isinstance(array, BatchedArray):
+                array = array.values
+            else:
+                return
+        array.device.use()
 
     current = cupy.cuda.Device()
     try:
@@ -282,9 +290,10 @@ def _peak_hook(cupy: Any) -> Any:
         def __init__(self) -> None:
             self.highest: dict[int, int] = {}
 
-        def malloc_postprocess(self, *, device_id: int, **_: Any) -> None:
+        def malloc_postprocess(self, **_: Any) -> None:
             if (pool := _pool(cupy)) is not None:
-                self.highest[device_id] = max(self.highest.get(device_id, 0), pool.used_bytes())
+                device = cupy.cuda.runtime.getDevice()  # CuPy 14 may call another one device_id
+                self.highest[device] = max(self.highest.get(device, 0), pool.used_bytes())
 
     return PeakHook()
 

@@ -94,7 +94,10 @@ def pull(
                         if parent in ends and (record or c is g or c.base is not None):
                             c = _own(c)
                         cotangents[parent] = c
-                    elif record or parent not in summed:
+                        continue
+                    if follow_device is not None:
+                        follow_device(raw(c))  # the rule may have moved it
+                    if record or parent not in summed:
                         cotangents[parent] = before + c
                         summed.add(parent)
                     else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from .rules import hindered, xp
 from .tape import mark_changed
@@ -26,6 +27,7 @@ class _Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: parameter {i} is no leaf that requires a gradient"
                 )
+        self._room = max(_room(p.data) for p in self.params)
 
     @property
     def lr(self) -> float:
@@ -56,23 +58,24 @@ class _Optimizer:
     def _updates(self) -> list[tuple[int, Any, Any]]:
         """Number, array and gradient of every parameter to update; none of these can fail."""
         updates = []
-        room = 0
         for i, p in enumerate(self.params):
             if (g := p.grad) is not None:
                 x = p.data
+                if type(x) is ndarray and not x.flags.writeable:
+                    raise ValueError(f"{type(self).__name__}: parameter {i} is read-only")
                 updates.append((i, x, g.data))
-                if type(x) is np.ndarray:  # on a GPU one kernel does it all in place
-                    if not x.flags.writeable:
-                        raise ValueError(f"{type(self).__name__}: parameter {i} is read-only")
-                    # one array on the way; of halves five, in float32
-                    size = x.nbytes if x.itemsize > 2 else 10 * x.nbytes
-                    if size > room:
-                        room = size
         try:
-            np.empty(room, np.uint8)
+            np.empty(self._room, np.uint8)
         except MemoryError as error:
             raise hindered(f"{type(self).__name__}.step", "on cpu", error) from None
         return updates
+
+
+def _room(x: Any) -> int:
+    """The bytes that an update of `x` takes on the way; on a GPU a kernel does it all in place."""
+    if type(x) is not ndarray:
+        return 0
+    return x.nbytes if x.itemsize > 2 else 10 * x.nbytes  # of halves five arrays of float32
 
 
 def _zeros_for(p: Tensor) -> Any:

@@ -103,7 +103,8 @@ def to_device(x: Any, device: str | backends.Device, /, *, stream: Any = None) -
 
     Args:
         stream: of the CUDA device, to queue the copy on: an integer (its address) or an object of
-            the array library.
+            the array library. It is not made to wait for the work that makes `x`; without it the
+            copy is ordered with the current streams of both devices.
 
     Raises:
         DeviceError: if there is no such device, saying why.

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from . import ops
 from . import protocols as _protocols  # noqa: F401  (gives Tensor NumPy's own calls)
-from .backends import Device, DeviceError, default_device, device, devices, set_default_device
+from .backends import (
+    Device,
+    DeviceError,
+    OutOfMemoryError,
+    TransferError,
+    default_device,
+    device,
+    devices,
+    memory,
+    set_default_device,
+)
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
 from .jacobians import hessian, hvp, jacobian
-from .modes import check_bounds, deterministic
+from .modes import check_bounds, deterministic, no_transfers
 from .ops.activations import *
 from .ops.creation import *
 from .ops.dtypes import *
@@ -50,7 +60,9 @@ pi = 3.141592653589793
 __all__ = [
     "Device",
     "DeviceError",
+    "OutOfMemoryError",
     "Tensor",
+    "TransferError",
     "check_bounds",
     "checkpoint",
     "custom_vjp",
@@ -68,10 +80,12 @@ __all__ = [
     "jacobian",
     "jvp",
     "linalg",
+    "memory",
     "nan",
     "newaxis",
     "nn",
     "no_grad",
+    "no_transfers",
     "optim",
     "pi",
     "random",

@@ -19,7 +19,7 @@ from . import backends, rules
 from .batches import NUMBERS, BatchedArray, level_of, shared
 from .ops.creation import asarray
 from .ops.manipulation import moveaxis
-from .rules import as_array, linear
+from .rules import as_array, frees, linear
 from .tape import Node, owner_of
 from .tensor import Tensor
 from .trees import flatten
@@ -198,6 +198,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             RuntimeError: where `f` reads a value.
     """
 
+    @frees
     @functools.wraps(f)
     def mapped(*args: Any) -> Any:
         leaves, rebuild = flatten(list(args))

@@ -18,7 +18,7 @@ import numpy as np
 from . import backends, batching, transforms
 from .batches import BatchedArray
 from .ops.creation import zeros_like
-from .rules import Part, Parts, _parts, align, as_array, raw
+from .rules import Part, Parts, _parts, align, as_array, at, frees, raw
 from .sweeps import as_tensor, conjugate, pull, push, route
 from .tape import Leaf, Node, arrays_in, changed_at, now, owner_of, reach, recording
 from .tensor import Tensor
@@ -124,7 +124,8 @@ class _Custom:
         if aligned is not None:
             args = _filled(args, arrays, aligned)
         inside = tuple(map(raw, args))
-        out = _per_example(self._f, inside)
+        with at(inside[arrays[0]] if arrays else None):
+            out = _per_example(self._f, inside)
         several = isinstance(out, (tuple, list))
         outs = tuple(map(as_array, out if several else (out,)))
         for x in outs:
@@ -313,6 +314,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         RuntimeError: in a sweep, if `f` did something else when it was run again.
     """
 
+    @frees
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         if not recording():
@@ -476,7 +478,7 @@ class _Call:
                 given[node] = given[node] + x if node in given else x
         recorded = any(isinstance(x, Tensor) for x in given.values())
         if backwards:
-            found = pull(path, set(wanted), given, record=recorded, release=False, lift=lift)
+            found = pull(path, set(wanted), given, record=recorded, lift=lift)
         else:
             found = push(path, given, record=recorded, lift=lift)
         return [found.get(node) for node in wanted]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, batching
+from . import batching
 from .ops.dtypes import astype
 from .ops.manipulation import concat, moveaxis, reshape
-from .rules import ElementwiseOp, xp
+from .rules import ElementwiseOp, at, frees, xp
 from .sweeps import as_tensor, pull, push, route
 from .tape import Node, enable_grad, no_grad
 from .tensor import Tensor
@@ -55,6 +55,7 @@ def jacobian(
     several = isinstance(argnums, Sequence)
     traced = tracing("jacobian", f, argnums)
 
+    @frees
     @functools.wraps(f)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         trace = traced(args, kwargs)
@@ -101,7 +102,7 @@ def _dtype(out: Tensor, x: Tensor) -> Any:
 
 def _by_rows(trace: _Trace, outs: list[Tensor]) -> list[list[Tensor]]:
     """The reverse sweep: per result the Jacobians by every input."""
-    return [_rows(trace, x) for x in outs]
+    return list(map(functools.partial(_rows, trace), outs))
 
 
 def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
@@ -109,10 +110,7 @@ def _rows(trace: _Trace, out: Tensor) -> list[Tensor]:
     if out.node is not None:
         order, record = trace.reach([out.node])
         path, ends = route(order, trace.nodes), set(trace.nodes)
-
-        def sweep(cotangents: dict[Node, Any], **how: Any) -> dict[Node, Any]:
-            return pull(path, ends, cotangents, release=False, **how)
-
+        sweep = functools.partial(pull, path, ends)
         with enable_grad() if record else no_grad():
             node, entries = (out.node, None) if record else _diagonal(out, path, ends)
             found = _portions(sweep, node, entries, out, trace.nodes, order, path, record)
@@ -132,15 +130,14 @@ def _diagonal(out: Tensor, path: list[Node], ends: set[Node]) -> tuple[Node, Any
     node: Node = out.node
     entries = None
     useful = ends.union(path)
-    backend = backends.backend_of(out.data)
-    with backend.scope(out.device):
+    with at(out):
         while node not in ends and isinstance(node.op, ElementwiseOp) and not node.hooks:
             edges = [edge for edge in node.edges if edge[0] in useful]
             parent, argument, kept = edges[0]
             alike = (parent.shape, parent.dtype) == (node.shape, node.dtype)
             if len(edges) > 1 or not alike or node.dtype.kind == "c":
                 break
-            entries = backend.xp.ones_like(out.data) if entries is None else entries
+            entries = xp(out.data).ones_like(out.data) if entries is None else entries
             entries = argument.vjp(entries, kept)
             node = parent
     return node, entries
@@ -183,16 +180,18 @@ def _portions(
     here, level = batching.depth(), batching.deepest(order) + 1
     largest = max([x.size, 1, *(math.prod(n.shape) for n in path)])
     step = max(1, _LARGEST // largest)
-    entries = library.ones((x.size,), x.dtype) if entries is None else entries.reshape((x.size,))
+    with at(x):
+        ones = library.ones((x.size,), x.dtype) if entries is None else entries.reshape((x.size,))
     for start in range(0, x.size, step):
         count = min(step, x.size - start)
-        ones = entries[start : start + count]
-        units = library.zeros((count * x.size,), x.dtype)
-        units[start :: x.size + 1] = ones
-        units = library.reshape(units, (count, *x.shape))
+        some = ones[start : start + count]
+        with at(x):
+            units = library.zeros((count * x.size,), x.dtype)
+            units[start :: x.size + 1] = some
+            units = library.reshape(units, (count, *x.shape))
         with batching.examples(count, level):
             batch = batching.up(units, level, count)
-            batch.diagonal = (start, ones) if x.ndim == 1 else None
+            batch.diagonal = (start, some) if x.ndim == 1 else None
             batch = Tensor(batch, None) if record else batch
             lift = batching.kept_at(level, count)
             reached = sweep({node: batch}, record=record, lift=lift)
@@ -205,7 +204,8 @@ def _portions(
 def _joined(portions: list[Any], like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Arrays (count, ...), of which one is None where all are, as one of `shape`."""
     if not portions or portions[0] is None:
-        return Tensor(xp(like.data).zeros(shape, like.dtype), None)
+        with at(like):
+            return Tensor(xp(like.data).zeros(shape, like.dtype), None)
     tensors = [as_tensor(p) for p in portions]
     return reshape(tensors[0] if len(tensors) == 1 else concat(tensors), shape)
 
@@ -229,6 +229,7 @@ def hessian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable
     return jacobian(grad(f, argnums), argnums)
 
 
+@frees
 def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -> Any:
     """The product of the Hessian of a scalar function `f` at `primals` with `vectors`.
 

@@ -77,8 +77,8 @@ class Module:
         """Set every parameter from `state`, as `state_dict` gives it.
 
         Raises:
-            KeyError: if names are missing or unknown; ValueError: if a shape differs. Nothing has
-                been changed then.
+            KeyError: if names are missing or unknown; ValueError: if a shape differs, or a
+                parameter is read-only. Nothing has been changed then.
         """
         parameters = dict(self.named_parameters())
         if parameters.keys() != state.keys():
@@ -91,6 +91,8 @@ class Module:
             value = asarray(state[name], device=p.device).detach()
             if value.shape != p.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {value.shape}, not {p.shape}")
+            if not getattr(p.data.flags, "writeable", True):  # only NumPy has such arrays
+                raise ValueError(f"load_state_dict: {name} is read-only")
             new[name] = value.astype(p.dtype)
         with no_grad():
             for name, p in parameters.items():

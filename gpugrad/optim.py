@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from .rules import xp
+import numpy as np
+from numpy import ndarray
+
+from .rules import hindered, xp
 from .tape import mark_changed
 from .tensor import Tensor
 
@@ -24,6 +27,7 @@ class _Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: parameter {i} is no leaf that requires a gradient"
                 )
+        self._room = max(_room(p.data) for p in self.params)
 
     @property
     def lr(self) -> float:
@@ -43,8 +47,35 @@ class _Optimizer:
                 p.grad = None
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.
+
+        Raises:
+            ValueError: if one of them is read-only; OutOfMemoryError: if there is no memory for
+                what the update computes on the way. Nothing has been changed then.
+        """
         raise NotImplementedError
+
+    def _updates(self) -> list[tuple[int, Any, Any]]:
+        """Number, array and gradient of every parameter to update; none of these can fail."""
+        updates = []
+        for i, p in enumerate(self.params):
+            if (g := p.grad) is not None:
+                x = p.data
+                if type(x) is ndarray and not x.flags.writeable:
+                    raise ValueError(f"{type(self).__name__}: parameter {i} is read-only")
+                updates.append((i, x, g.data))
+        try:
+            np.empty(self._room, np.uint8)
+        except MemoryError as error:
+            raise hindered(f"{type(self).__name__}.step", "on cpu", error) from None
+        return updates
+
+
+def _room(x: Any) -> int:
+    """The bytes that an update of `x` takes on the way; on a GPU a kernel does it all in place."""
+    if type(x) is not ndarray:
+        return 0
+    return x.nbytes if x.itemsize > 2 else 10 * x.nbytes  # of halves five arrays of float32
 
 
 def _zeros_for(p: Tensor) -> Any:
@@ -73,10 +104,9 @@ class SGD(_Optimizer):
 
     def step(self) -> None:
         lr, momentum = self.lr, self.momentum
-        for p, velocity in zip(self.params, self._velocities):
-            if (g := p.grad) is not None:
-                xp(p.data).sgd_step(p.data, velocity, g.data, lr, momentum)
-                mark_changed(p.data)
+        for i, x, g in self._updates():
+            xp(x).sgd_step(x, self._velocities[i], g, lr, momentum)
+            mark_changed(x)
 
 
 class Adam(_Optimizer):
@@ -110,10 +140,9 @@ class Adam(_Optimizer):
         self._steps = [0] * len(self.params)
 
     def step(self) -> None:
-        for i, (p, (m, v)) in enumerate(zip(self.params, self._moments, strict=True)):
-            if (g := p.grad) is not None:
-                self._steps[i] += 1
-                xp(p.data).adam_step(
-                    p.data, m, v, g.data, self.lr, *self.betas, self.eps, self._steps[i]
-                )
-                mark_changed(p.data)
+        for i, x, g in self._updates():
+            m, v = self._moments[i]
+            t = self._steps[i] + 1
+            xp(x).adam_step(x, m, v, g, self.lr, *self.betas, self.eps, t)
+            self._steps[i] = t
+            mark_changed(x)

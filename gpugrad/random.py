@@ -37,7 +37,7 @@ from .ops.indexing import take
 from .ops.linalg import matmul
 from .ops.manipulation import as_shape
 from .ops.reductions import argmax
-from .rules import xp
+from .rules import hindered, xp
 from .tensor import Tensor
 
 Shape = int | Sequence[int] | None
@@ -64,8 +64,11 @@ class Generator:
         self._state = self._backend.generator(self._seed, self.device)
 
     def _draw(self, name: str, *args: Any) -> Tensor:
-        with self._backend.scope(self.device):
-            return Tensor(getattr(self._state, name)(*args), None)
+        try:
+            with self._backend.scope(self.device):
+                return Tensor(getattr(self._state, name)(*args), None)
+        except backends.hindrances as error:
+            raise hindered(f"random.{name}", f"on {self.device}", error) from None
 
     def _values(self, name: str, x: Any) -> Any:
         """A parameter for the array library: a number, or an array that is on this device."""

@@ -9,9 +9,10 @@ Tensors alike, so derivatives of derivatives come by themselves.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -345,6 +346,8 @@ def _apply(
                 out = function(*arrays, *args, **kwargs)
     except (TypeError, ValueError, IndexError) as error:
         raise refusal(name, operands, error) from None
+    except backends.hindrances as error:
+        raise refusal(name, operands, error) from None
     if type(out) is tuple:
         out = tuple(map(as_array, out))
         if op is None or not any(nodes) or not recording():
@@ -380,11 +383,47 @@ def refusal(name: str, operands: Iterable[Any], error: Exception) -> Exception:
             f"{name}: operands on different devices ({described}); "
             "move one with .to(device) or gpugrad.asarray(..., device=...)"
         )
+    if isinstance(error, backends.hindrances):
+        return hindered(name, f"operands: {described}", error)
     kinds = (np.exceptions.AxisError, np.linalg.LinAlgError, ValueError, IndexError, TypeError)
     for candidate in kinds:
         if isinstance(error, candidate):
             return candidate(f"{name}: {error} (operands: {described})")
     return error
+
+
+def hindered(name: str, where: str, error: Exception) -> Exception:
+    """One of `backends.hindrances`, as gpugrad's own exception that names the operation."""
+    if isinstance(error, MemoryError):
+        forget(error)
+        return backends.OutOfMemoryError(f"{name}: {error} ({where})")
+    return backends.TransferError(f"{name}: {error} ({where})")
+
+
+def forget(error: BaseException) -> None:
+    """Let go of what the frames that `error` passed held, also while somebody holds the error."""
+    pending: BaseException | None = error
+    while pending is not None:
+        step = pending.__traceback__
+        while step is not None:
+            with contextlib.suppress(RuntimeError):  # of a frame that still runs
+                step.tb_frame.clear()
+            step = step.tb_next
+        pending = pending.__context__
+
+
+def frees(f: F) -> F:
+    """Declare that `f`, where memory runs out, lets go of all that it and what it calls made."""
+
+    @functools.wraps(f)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return f(*args, **kwargs)
+        except MemoryError as error:
+            forget(error)
+            raise
+
+    return call  # type: ignore[return-value]
 
 
 def _in_one_library(
@@ -467,6 +506,8 @@ def _unary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
             out = functions[type(array)](array)
         except (TypeError, ValueError) as error:
             raise refusal(op.name, (x,), error) from None
+        except backends.hindrances as error:
+            raise refusal(op.name, (x,), error) from None
         if type(out) is not type(array):
             out = np.asarray(out)
         node = x.node
@@ -508,6 +549,8 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
         except (TypeError, ValueError) as error:
             if (aligned := align((a, b))) is not None:
                 return call(*aligned)
+            raise refusal(op.name, (a, b), error) from None
+        except backends.hindrances as error:
             raise refusal(op.name, (a, b), error) from None
         if type(out) is not library:
             out = np.asarray(out)
@@ -695,6 +738,30 @@ def many(vjp: Rule, jvp: Rule) -> Callable[[F], F]:
     return declare
 
 
+@contextlib.contextmanager
+def _following(x: Any) -> Iterator[None]:
+    assert backends.following_devices is not None
+    with backends.following_devices() as follow:
+        follow(raw(x))
+        yield
+
+
+def at(x: Any) -> contextlib.AbstractContextManager[None]:
+    """Inside it the device of `x` is the current one."""
+    return contextlib.nullcontext() if backends.following_devices is None else _following(x)
+
+
+def placed(f: F) -> F:
+    """Declare that `f` runs with the device of its first argument as the current one."""
+
+    @functools.wraps(f)
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        with at(x):
+            return f(x, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
 def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
     bind = _binder(f)
     name = _public(f)
@@ -713,6 +780,8 @@ def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
                     follow(array)
                     out = f(array, *args, **kwargs)
         except (TypeError, ValueError, IndexError) as error:
+            raise refusal(name, (x,), error) from None
+        except backends.hindrances as error:
             raise refusal(name, (x,), error) from None
         if type(out) is not type(array):
             out = as_array(out)

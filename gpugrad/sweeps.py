@@ -41,7 +41,6 @@ def pull(
     cotangents: dict[Node, Any],
     *,
     record: bool,
-    release: bool,
     lift: Callable[[Any], Any] | None = None,
 ) -> dict[Node, Any]:
     """Read the tape backwards: from cotangents of results to cotangents of `ends`.
@@ -55,7 +54,6 @@ def pull(
         ends: the nodes whose cotangents are wanted; the sweep does not go past them.
         cotangents: node -> cotangent of its output, an array (a Tensor if `record`). Consumed.
         record: run the rules on Tensors, so that the sweep is itself on the tape.
-        release: let go of what a node kept as soon as it was used.
         lift: applied to all that a node kept, where the cotangents are batches (`batching.py`).
 
     Returns:
@@ -73,36 +71,40 @@ def pull(
     if edges_of is None and backends.fusion is not None:
         edges_of = functools.partial(backends.fusion.pulled, useful=useful)
     scope = backends.following_devices
-    with scope() if scope else _HERE as follow_device:
-        for node in reversed(path):
-            g = pop(node, None)
-            if g is None:
-                continue
-            if follow_device is not None:
-                follow_device(raw(g))
-            if node.hooks is not None:
-                g = _run_hooks(node, g)
-            for parent, argument, kept in edges_of(node, g) if edges_of else node.edges:
-                if parent not in useful:
+    try:
+        with scope() if scope else _HERE as follow_device:
+            for node in reversed(path):
+                g = pop(node, None)
+                if g is None:
                     continue
-                c = argument.vjp(g, kept)
-                if c.shape != parent.shape:
-                    c = sum_to(c, parent.shape)
-                if c.dtype is not parent.dtype:
-                    c = cast(c, parent.dtype)
-                before = get(parent)
-                if before is None:
-                    if parent in ends and (record or c is g or c.base is not None):
-                        c = _own(c)
-                    cotangents[parent] = c
-                elif record or parent not in summed:
-                    cotangents[parent] = before + c
-                    summed.add(parent)
-                else:
-                    before += c
-                    cotangents[parent] = before
-            if release:
-                node.edges = None
+                if follow_device is not None:
+                    follow_device(raw(g))
+                if node.hooks is not None:
+                    g = _run_hooks(node, g)
+                for parent, argument, kept in edges_of(node, g) if edges_of else node.edges:
+                    if parent not in useful:
+                        continue
+                    c = argument.vjp(g, kept)
+                    if c.shape != parent.shape:
+                        c = sum_to(c, parent.shape)
+                    if c.dtype is not parent.dtype:
+                        c = cast(c, parent.dtype)
+                    before = get(parent)
+                    if before is None:
+                        if parent in ends and (record or c is g or c.base is not None):
+                            c = _own(c)
+                        cotangents[parent] = c
+                        continue
+                    if follow_device is not None:
+                        follow_device(raw(c))  # the rule may have moved it
+                    if record or parent not in summed:
+                        cotangents[parent] = before + c
+                        summed.add(parent)
+                    else:
+                        before += c
+                        cotangents[parent] = before
+    except backends.hindrances as error:
+        raise _refusal(node, [g], error) from None
     for end in cotangents:
         if end.hooks is not None:
             cotangents[end] = _own(_run_hooks(end, cotangents[end]))
@@ -139,28 +141,41 @@ def push(
     edges_of = _reader(record, lift)
     fusion = backends.fusion if edges_of is None else None
     scope = backends.following_devices
-    with scope() if scope else _HERE as follow_device:
-        for node in order:
-            if node in tangents or node.op is None:
-                continue
-            if follow_device is not None:
-                t = next((tangents[edge[0]] for edge in node.edges if edge[0] in tangents), None)
-                if t is not None:
-                    follow_device(raw(t))
-            total = fusion.pushed(node, tangents) if fusion is not None else None
-            if total is None:
-                for parent, argument, kept in edges_of(node, None) if edges_of else node.edges:
-                    t = tangents.get(parent)
+    try:
+        with scope() if scope else _HERE as follow_device:
+            for node in order:
+                if node in tangents or node.op is None:
+                    continue
+                if follow_device is not None:
+                    t = next(
+                        (tangents[edge[0]] for edge in node.edges if edge[0] in tangents), None
+                    )
                     if t is not None:
-                        d = argument.jvp(t, kept)
-                        total = d if total is None else total + d
-            if total is not None:
-                if total.shape != node.shape:
-                    total = broadcast_to(total, node.shape)
-                if total.dtype is not node.dtype:
-                    total = cast(total, node.dtype)
-                tangents[node] = total
+                        follow_device(raw(t))
+                total = fusion.pushed(node, tangents) if fusion is not None else None
+                if total is None:
+                    for parent, argument, kept in edges_of(node, None) if edges_of else node.edges:
+                        t = tangents.get(parent)
+                        if t is not None:
+                            d = argument.jvp(t, kept)
+                            total = d if total is None else total + d
+                if total is not None:
+                    if total.shape != node.shape:
+                        total = broadcast_to(total, node.shape)
+                    if total.dtype is not node.dtype:
+                        total = cast(total, node.dtype)
+                    tangents[node] = total
+    except backends.hindrances as error:
+        given = [tangents[edge[0]] for edge in node.edges if edge[0] in tangents]
+        raise _refusal(node, given, error) from None
     return tangents
+
+
+def _refusal(node: Node, given: list[Any], error: Exception) -> Exception:
+    """`error` told in full: whose derivative it was, at which tangents or cotangents."""
+    parts = (x if isinstance(x, rules.Parts) else (x,) for x in given)
+    arrays = [x for part in parts for x in part if x is not None]
+    return rules.refusal(f"the derivative of {node.op.name}", arrays, error)
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -240,9 +255,13 @@ def seed(root: Tensor, gradient: Any, name: str) -> Tensor:
             f"{name}: only a scalar has an implied gradient, this result is {root.dtype} "
             f"{root.shape} on {root.device}; give a gradient of that shape, or reduce it first"
         )
-    return Tensor(xp(root.data).ones_like(root.data), None)
+    try:
+        return Tensor(xp(root.data).ones_like(root.data), None)
+    except backends.hindrances as error:
+        raise rules.refusal(name, (root,), error) from None
 
 
+@rules.frees
 def backward(
     self: Tensor,
     gradient: Any = None,
@@ -261,6 +280,7 @@ def backward(
         RuntimeError: if this tensor does not require a gradient, if its tape was released by an
             earlier sweep, or if an array kept on it was changed in place.
         ValueError, TypeError: for a gradient that is missing or does not fit.
+        OutOfMemoryError: if there is no memory for the sweep; it may then be tried again.
         Nothing has been changed when one of these is raised.
     """
     if self.node is None:
@@ -273,20 +293,22 @@ def backward(
     retain = create_graph if retain_graph is None else retain_graph
     outside = recording_flag.set(create_graph)
     try:
-        found = pull(
-            [node for node in order if node.op is not None],
-            {node for node in order if node.op is None},
-            {self.node: g if create_graph else g.data},
-            record=create_graph,
-            release=not retain,
-        )
-        leaf: Any
+        path = [node for node in order if node.op is not None]
+        ends: Any = {node for node in order if node.op is None}
+        start = {self.node: g if create_graph else g.data}
+        found: dict[Any, Any] = pull(path, ends, start, record=create_graph)
         for leaf, c in found.items():
             c = as_tensor(conjugate(c))
             # fresh, not in place: the user may hold what .grad was before
-            leaf.grad = c if leaf.grad is None else leaf.grad + c
+            found[leaf] = c if leaf.grad is None else leaf.grad + c
     finally:
         recording_flag.reset(outside)
+    # nothing was changed before this line, and what follows cannot fail
+    for leaf, grad in found.items():
+        leaf.grad = grad
+    if not retain:
+        for node in path:
+            node.edges = None
 
 
 Tensor.backward = backward  # type: ignore[method-assign]

@@ -18,7 +18,7 @@ from . import backends
 from .batches import BatchedArray
 from .batching import depth, here
 from .ops.creation import _check_inexact, asarray, zeros_like
-from .rules import linear
+from .rules import frees, linear
 from .sweeps import _own, as_tensor, cast, conjugate, fit, pull, push, route, seed
 from .tape import Leaf, Node, enable_grad, no_grad, now, owner_of, reach, recording
 from .tensor import Tensor
@@ -105,6 +105,7 @@ def _outputs(trace: _Trace, out: Any) -> tuple[list[Tensor], Callable[[list[Any]
     return leaves, unflatten
 
 
+@frees
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
     """The value of `f(*primals)` and its pullback, the vector-Jacobian product.
 
@@ -123,6 +124,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[
     trace = _Trace(f, primals, range(len(primals)))
     outs, unflatten = _outputs(trace, trace.out)
 
+    @frees
     def pullback(g: Any) -> tuple[Any, ...]:
         gs = flatten_like(g, trace.out, "vjp: the cotangent")
         return tuple(trace.rebuild(_pull(trace, outs, gs, "vjp")))
@@ -143,7 +145,7 @@ def _pull(trace: _Trace, outs: list[Tensor], gs: list[Any], name: str) -> list[A
                 before = cotangents.get(x.node)
                 cotangents[x.node] = g if before is None else before + g
         path, ends = route(order, trace.nodes), set(trace.nodes)
-        found = pull(path, ends, cotangents, record=record, release=False)
+        found = pull(path, ends, cotangents, record=record)
         results = []
         for x, node in zip(trace.inputs, trace.nodes):
             c = found.get(node)
@@ -151,6 +153,7 @@ def _pull(trace: _Trace, outs: list[Tensor], gs: list[Any], name: str) -> list[A
     return trace.like_given(results)
 
 
+@frees
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The value of `f(*primals)` and its derivative along `tangents`, the tape read forwards.
 
@@ -226,6 +229,7 @@ def value_and_grad(
     several = isinstance(argnums, Sequence)
     traced = tracing("grad", f, argnums)
 
+    @frees
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         trace = traced(args, kwargs)

@@ -74,14 +74,11 @@ def follow(x: Any, steps: list[tuple]) -> Any:
 
 def replace(x: Tensor, new: Tensor) -> None:
     """Give `x`, which is no view, and its views the value and the place on the tape of `new`."""
-    x.data, x.node = new.data, new.node
-    pending = [x]
-    while pending:
-        parent = pending.pop()
-        for view in _views_of(parent):
-            again = follow(parent, [view.view[1:]])
-            view.data, view.node = again.data, again.node
-            pending.append(view)
+    renewed = [(x, new)]
+    for parent, made in renewed:  # grows; all are made before the first tensor is changed
+        renewed += [(view, follow(made, [view.view[1:]])) for view in _views_of(parent)]
+    for tensor, made in renewed:
+        tensor.data, tensor.node = made.data, made.node
 
 
 def _views_of(x: Tensor) -> Iterator[Tensor]:

@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(config, items):
     def can_run(item):
         params = item.callspec.params if hasattr(item, "callspec") else {}
         needs = params.get("needs") or getattr(params.get("row"), "needs", "")
+        if "emulated" in item.fixturenames and not EMULATOR:
+            return False
         if EMULATOR and needs:  # no cuSOLVER, no cuFFT there
             return "cuda" not in (params.get("device"), *item.fixturenames)
         return count >= (2 if item.get_closest_marker("devices") else "cuda" in item.fixturenames)
@@ -68,3 +70,8 @@ def device(request):
 def cuda():
     """The first CUDA device, real or emulated."""
     return CUDA
+
+
+@pytest.fixture
+def emulated():
+    """Asked for by tests of what only the emulated device can be made to do."""

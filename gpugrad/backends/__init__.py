@@ -11,8 +11,8 @@ import importlib
 import os
 import pkgutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,33 @@ KINDS = ("cpu", "cuda")
 
 class DeviceError(RuntimeError):
     """A device that cannot be used; the message says why, and what would mend it."""
+
+
+class OutOfMemoryError(MemoryError):
+    """There is no memory for a result; the message says which operation asked for how much, where.
+
+    Tensors, the tape, gradients and the state of optimisers are as they were. A backward sweep, and
+    a derivative of a function, has let go of what it had made; what a forward pass computed is
+    held by the frames in the traceback until the exception is dropped.
+    """
+
+
+class TransferError(RuntimeError):
+    """A copy between devices, or a wait for one, inside `gpugrad.no_transfers()`."""
+
+
+class Memory(NamedTuple):
+    """What `gpugrad.memory` tells, in bytes.
+
+    Attributes:
+        used: in use by arrays now.
+        peak: the most that was in use.
+        pool: held for arrays, in use or kept for the next ones.
+    """
+
+    used: int
+    peak: int
+    pool: int
 
 
 class Device:
@@ -151,6 +178,14 @@ class Backend:
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""
 
+    def guard(self) -> AbstractContextManager[Any]:
+        """Inside it the library itself raises one of `hindrances` when it waits for a device."""
+        return nullcontext()
+
+    def memory(self, device: Device, reset_peak: bool) -> Memory:
+        """The memory in use on `device`; see `gpugrad.memory`."""
+        raise NotImplementedError
+
     def kernel(self, kernel: Kernel) -> Callable[..., Any]:
         """A generated kernel as a function of arrays, to one array or a tuple of them.
 
@@ -186,6 +221,10 @@ class Backend:
         """How many kernels `work()` launches on `device`; None where that cannot be told."""
         return None
 
+
+# What an array library raises for reasons that no argument shows; told in full by `rules.refusal`.
+# A backend adds its own errors.
+hindrances: tuple[type[Exception], ...] = (MemoryError, TransferError)
 
 _by_type: dict[type, Backend | None] = {}
 _by_kind: dict[str, Backend] = {}
@@ -342,6 +381,46 @@ def versions() -> dict[str, str]:
     for name in reversed(_modules()):
         found |= importlib.import_module(f"{__name__}.{name}").versions()
     return found
+
+
+def _chosen(name: str | Device | None) -> Device:
+    return default_device() if name is None else device(name)
+
+
+def memory(device: str | Device | None = None, *, reset_peak: bool = False) -> Memory:
+    """The memory in use on a device, in bytes: `(used, peak, pool)`.
+
+    On a GPU that of CuPy's current allocator: of the default pool or of another one (`pool` is what
+    the pool holds of the device's memory); without a pool what all programs use of the device. The
+    peak is watched from the first call on, in the threads that have called; each allocation then
+    takes half a microsecond more. (Of an asynchronous pool, and without a pool, it is the most that
+    a call has found.) On the CPU it is the memory of the process, on Linux its resident set, and
+    elsewhere only the peak is known and given for all three.
+
+    Args:
+        device: the default device where None.
+        reset_peak: begin the peak anew with what is in use now, once it is told. On the CPU that
+            works on Linux only.
+
+    Raises:
+        DeviceError: if the device cannot be used.
+    """
+    where = _chosen(device)
+    return backend_of_kind(where.kind).memory(where, reset_peak)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Inside it the libraries in use raise a `TransferError` when they wait for a device."""
+    try:
+        with ExitStack() as stack:
+            for backend in list(_by_kind.values()):
+                stack.enter_context(backend.guard())
+            yield
+    except hindrances as error:
+        if isinstance(error, (MemoryError, TransferError)):
+            raise
+        raise TransferError(f"{error} (inside gpugrad.no_transfers())") from error
 
 
 def device_of(array: Any) -> Device:

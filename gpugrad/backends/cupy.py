@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -18,11 +19,13 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from .. import backends, fusion
-from ..modes import checks_bounds, is_deterministic
+from ..batches import BatchedArray
+from ..modes import checks_bounds, is_deterministic, refuses_transfers
+from ..rules import raw
 from ..symbols import working_type
 from ..tensor import Tensor
 from ..twins import places, working_dtypes
-from . import About, Backend, Device, DeviceError, Namespace
+from . import About, Backend, Device, DeviceError, Memory, Namespace, TransferError
 
 KIND = "cuda"
 
@@ -43,6 +46,7 @@ def load() -> Backend:
     count = _count_devices(cupy.cuda.runtime)
     _try_kernel(cupy)
     backend = CupyBackend(cupy, count)
+    backends.hindrances += (import_module("cupyx").DeviceSynchronized,)
     backends.fusion = fusion.Fusion(backend)
     _take_calls(cupy)
     if count > 1:
@@ -53,8 +57,14 @@ def load() -> Backend:
 @contextlib.contextmanager
 def _following(cupy: Any) -> Iterator[Callable[[Any], None]]:
     def follow(array: Any) -> None:
-        if isinstance(array, cupy.ndarray):
-            array.device.use()
+        while not isinstance(array, cupy.ndarray):
+            if isinstance(array, tuple):  # cotangents of several results, None for some
+                array = next((raw(x) for x in array if x is not None), None)
+            elif isinstance(array, BatchedArray):
+                array = array.values
+            else:
+                return
+        array.device.use()
 
     current = cupy.cuda.Device()
     try:
@@ -197,10 +207,21 @@ class CupyGenerator:
     """Random numbers on one GPU: XORWOW of cuRAND, through `cupy.random.RandomState`."""
 
     def __init__(self, cupy: Any, seed: int | None, device: Device) -> None:
+        self._cuda = cupy.cuda
         self._device = cupy.cuda.Device(device.index)
         self._seeds = np.random.default_rng(seed)
         with self._device:
-            self._rng = cupy.random.RandomState(seed)
+            self._generator = cupy.random.RandomState(seed)
+            self._stream = cupy.cuda.get_current_stream()
+
+    @property
+    def _rng(self) -> Any:
+        """The generator, for the current stream; its state is on the device, so that waits."""
+        stream = self._cuda.get_current_stream()
+        if stream.ptr != self._stream.ptr:
+            stream.wait_event(self._stream.record())
+            self._stream = stream
+        return self._generator
 
     def get_state(self) -> Any:
         """Where in the stream it is. cuRAND does not tell: it starts a new one, and says which."""
@@ -250,6 +271,34 @@ class _Stream:
         return 0, self._address
 
 
+def _refuse_transfer(what: str) -> None:
+    if refuses_transfers():
+        raise TransferError(f"{what} inside gpugrad.no_transfers()")
+
+
+def _pool(cupy: Any) -> Any:
+    """The memory pool behind the current allocator; None where there is none."""
+    pool = getattr(cupy.cuda.get_allocator(), "__self__", None)
+    return pool if hasattr(pool, "used_bytes") else None
+
+
+def _peak_hook(cupy: Any) -> Any:
+    """A hook that notes per device the most that the pool in use had handed out."""
+
+    class PeakHook(cupy.cuda.MemoryHook):
+        name = "gpugrad.memory"
+
+        def __init__(self) -> None:
+            self.highest: dict[int, int] = {}
+
+        def malloc_postprocess(self, **_: Any) -> None:
+            if (pool := _pool(cupy)) is not None:
+                device = cupy.cuda.runtime.getDevice()  # CuPy 14 may call another one device_id
+                self.highest[device] = max(self.highest.get(device, 0), pool.used_bytes())
+
+    return PeakHook()
+
+
 class CupyBackend(Backend):
     """CuPy arrays on one or several CUDA devices."""
 
@@ -260,6 +309,7 @@ class CupyBackend(Backend):
         self._devices = [Device(KIND, i) for i in range(count)]
         self.array_type = cupy.ndarray
         self.array_types = (cupy.ndarray,)
+        self._peaks = _peak_hook(cupy)
         functions = {**_replacements(cupy), **_kernels(cupy)}
         namespace = Namespace if count == 1 else functools.partial(_PlacedNamespace, cupy)
         self.xp = namespace(
@@ -279,18 +329,43 @@ class CupyBackend(Backend):
         with self.scope(device):
             if not isinstance(obj, self._cupy.ndarray):
                 host = np.asarray(obj, dtype)
-                if host.ndim == 0 and not host:  # CuPy fills with bytes of zero, also for -0.0
+                negative_zero = host.ndim == 0 and not host and any(host.tobytes())
+                if host.ndim or negative_zero:  # other numbers are an argument of a kernel
+                    _refuse_transfer(f"a copy of {host.nbytes} bytes from the host to {device}")
+                if negative_zero:  # CuPy would fill with 0.0
                     return self._cupy.asarray(host[None]).reshape(())
                 return self._cupy.asarray(host)
             if obj.data.device_id != device.index:
-                obj, copy = obj.copy(), None
+                obj, copy = self._moved(obj, device), None
             dtype = obj.dtype if dtype is None else np.dtype(dtype)
             if copy is False and dtype != obj.dtype:
                 raise ValueError(f"{obj.dtype} as {dtype} needs a copy, and copy=False")
             return obj.astype(dtype, copy=bool(copy))
 
+    def _moved(self, x: Any, device: Device) -> Any:
+        """A copy of `x` on another device.
+
+        The copy is queued on the target's current stream. It waits for the source's, and what comes
+        next on the source's waits for it: memory that is freed there may be written again.
+        """
+        source, stream = self.device_of(x), self._cupy.cuda.get_current_stream
+        _refuse_transfer(f"a copy of {x.nbytes} bytes from {source} to {device}")
+        with self.scope(source):
+            x = self._cupy.ascontiguousarray(x)  # what CuPy would do, but before the event
+            ready = stream().record()
+        with self.scope(device):
+            stream().wait_event(ready)
+            out = x.copy()
+            done = stream().record()
+        with self.scope(source):
+            stream().wait_event(done)
+        return out
+
     def to_host(self, array: Any) -> np.ndarray:
-        return array.get()
+        source = self.device_of(array)
+        _refuse_transfer(f"a copy of {array.nbytes} bytes from {source} to the host")
+        with self.scope(source):
+            return array.get()
 
     def scope(self, device: Device) -> AbstractContextManager[Any]:
         return self._cupy.cuda.Device(device.index)
@@ -299,10 +374,13 @@ class CupyBackend(Backend):
         to_cpu = "dl_device" in options and int(options["dl_device"][0]) == 1
         if to_cpu and options.get("copy") is False:
             raise BufferError("CUDA memory does not go to the CPU without a copy")
-        if not to_cpu and options.pop("copy", False):  # which CuPy itself refuses
-            with self.scope(self.device_of(array)):
+        source = self.device_of(array)
+        if to_cpu:
+            _refuse_transfer(f"a copy of {array.nbytes} bytes from {source} to the host")
+        with self.scope(source):  # whose current stream the other library's stream waits for
+            if not to_cpu and options.pop("copy", False):  # which CuPy itself refuses
                 array = array.copy()
-        return array.__dlpack__(**options)
+            return array.__dlpack__(**options)
 
     def queue(self, stream: Any) -> AbstractContextManager[Any]:
         if isinstance(stream, int):
@@ -310,7 +388,35 @@ class CupyBackend(Backend):
         return stream
 
     def synchronize(self, device: Device) -> None:
+        _refuse_transfer(f"a wait for {device}")
         self._cupy.cuda.Device(device.index).synchronize()
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with warnings.catch_warnings():  # that not every wait is detected
+                warnings.simplefilter("ignore")
+                stack.enter_context(import_module("cupyx").allow_synchronize(False))
+            yield
+
+    def memory(self, device: Device, reset_peak: bool) -> Memory:
+        with self.scope(device):
+            if (pool := _pool(self._cupy)) is not None:
+                used, held = pool.used_bytes(), pool.total_bytes()
+            else:
+                free, total = self._cupy.cuda.runtime.memGetInfo()
+                used = held = total - free
+        highest = self._watched_peaks()
+        peak = max(used, highest.get(device.index, 0))
+        highest[device.index] = used if reset_peak else peak
+        return Memory(used, peak, held)
+
+    def _watched_peaks(self) -> dict[int, int]:
+        """Device -> the most that was in use; watched in this thread from now on."""
+        hooks = self._cupy.cuda.memory_hook.get_memory_hooks()  # of this thread
+        if self._peaks.name not in hooks:
+            self._peaks.__enter__()
+        return self._peaks.highest
 
     def kernel(self, kernel: fusion.Kernel) -> Callable[..., Any]:
         def parameters(dtypes: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -14,7 +15,7 @@ import numpy as np
 
 from .. import twins
 from ..special_twins import SpecialFunctions
-from . import About, Backend, Device, Namespace
+from . import About, Backend, Device, Memory, Namespace
 
 KIND = "cpu"
 CPU = Device("cpu")
@@ -129,6 +130,19 @@ class NumpyGenerator:
         return np.asarray(draw(shape, np.float32)).astype(dtype)
 
 
+def _memory_of_process() -> Memory:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError:  # no Linux
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS in bytes
+        return Memory(peak, peak, peak)
+    fields = dict(line.split(":", 1) for line in lines)
+    used, peak = (1024 * int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+    return Memory(used, max(used, peak), used)
+
+
 def _processor() -> str:
     """The processor's model where the system tells it, else its architecture."""
     try:
@@ -197,6 +211,13 @@ class NumpyBackend(Backend):
 
     def name(self, device: Device) -> str:
         return _processor()
+
+    def memory(self, device: Device, reset_peak: bool) -> Memory:
+        found = _memory_of_process()
+        if reset_peak:
+            with contextlib.suppress(FileNotFoundError):  # proc(5); no Linux
+                Path("/proc/self/clear_refs").write_text("5")
+        return found
 
     def about(self, device: Device) -> About:
         details = f"{os.cpu_count()} CPUs"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import constant, linear, raw, xp
+from ..rules import constant, hindered, linear, raw, xp
 from ..tape import Leaf
 from ..tensor import Tensor
 from .dtypes import astype, is_inexact, result_type, to_device
@@ -65,7 +65,7 @@ def asarray(
             masked array, and what else is not numbers.
         ValueError: if `copy=False` and a copy is needed, or if a list is ragged.
         RuntimeError: if a leaf is asked for of a computed tensor, which would be cut off its tape.
-        DeviceError: if the device cannot be used, saying why.
+        DeviceError: if the device cannot be used, saying why; OutOfMemoryError: if it is full.
     """
     if isinstance(obj, Tensor):
         return _from_tensor(obj, dtype, device, copy, requires_grad)
@@ -102,7 +102,11 @@ def asarray(
         obj, copy = (obj if source is target else source.to_host(obj)), None
     if requires_grad:
         _check_inexact(np.dtype(dtype) if dtype is not None else obj.dtype)
-    data = target.asarray(obj, dtype, where, copy)
+    try:
+        data = target.asarray(obj, dtype, where, copy)
+    except backends.hindrances as error:
+        described = f"{obj.dtype} {obj.shape} to {dtype or obj.dtype} on {where}"
+        raise hindered("asarray", described, error) from None
     return Tensor(data, Leaf(data.shape, data.dtype) if requires_grad else None)
 
 
@@ -221,8 +225,11 @@ Tensor.requires_grad = Tensor.requires_grad.setter(_set_requires_grad)  # type: 
 def _new(name: str, device: Any, *args: Any, **options: Any) -> Tensor:
     where = backends.default_device() if device is None else backends.device(device)
     backend = backends.backend_of_kind(where.kind)
-    with backend.scope(where):
-        return Tensor(getattr(backend.xp, name)(*args, **options), None)
+    try:
+        with backend.scope(where):
+            return Tensor(getattr(backend.xp, name)(*args, **options), None)
+    except backends.hindrances as error:
+        raise hindered(name, f"on {where}", error) from None
 
 
 def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:

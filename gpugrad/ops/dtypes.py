@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import linear
+from ..rules import constant, linear
 from ..tensor import Tensor
 
 __all__ = [
@@ -63,6 +63,11 @@ def _astype(x: Any, /, *, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
+@constant
+def _rounded(x: Any, /, *, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
 def astype(x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None) -> Any:
     """`x` in another dtype. Between floating-point types the gradient goes through.
 
@@ -81,7 +86,7 @@ def astype(x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None) -> An
     elif is_inexact(dtype):
         out = _astype(x, dtype=dtype)
     else:
-        out = Tensor(x.data.astype(dtype), None) if type(x) is Tensor else x.astype(dtype)
+        out = _rounded(x, dtype=dtype)
     return out if device is None else to_device(out, device)
 
 
@@ -98,7 +103,8 @@ def to_device(x: Any, device: str | backends.Device, /, *, stream: Any = None) -
 
     Args:
         stream: of the CUDA device, to queue the copy on: an integer (its address) or an object of
-            the array library.
+            the array library. It is not made to wait for the work that makes `x`; without it the
+            copy is ordered with the current streams of both devices.
 
     Raises:
         DeviceError: if there is no such device, saying why.

@@ -41,7 +41,9 @@ def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
             raise IndexError(
                 f"{name}: an index array holds integers or booleans, not {value.dtype}"
             )
-        elif library is not home and not isinstance(value, np.generic):
+        elif not isinstance(value, np.generic) and (
+            library is not home or home.device_of(value) != home.device_of(x)
+        ):
             aligned = rules.align((x, value))
             if aligned is not None and aligned[0] is x:
                 found.append(aligned[1])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .. import backends
-from ..rules import check_arrays, linear, many, raw, xp
+from ..rules import check_arrays, linear, many, placed, raw, xp
 
 __all__ = [
     "broadcast_arrays",
@@ -262,6 +262,7 @@ def _repeat(x: Any, repeats: Any, /, *, axis: int | None) -> Any:
     return xp(x).repeat(x, repeats, axis)
 
 
+@placed
 def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
     """Each element `repeats` times along `axis` (None: of the flat array).
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..rules import check_arrays, constant, raw, xp
+from ..rules import _apply, check_arrays, constant, xp
 from ..tensor import Tensor
 from .indexing import take
 
@@ -31,8 +31,11 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
     check_arrays("nonzero", x)
     if x.ndim == 0:
         raise ValueError("nonzero: needs at least one axis; use x[None] for a number")
-    found = xp(raw(x)).nonzero(raw(x))
-    return tuple(Tensor(i, None) for i in found) if type(x) is Tensor else found
+    return _apply("nonzero", None, _nonzero, (x,), {}, tuple) if type(x) is Tensor else _nonzero(x)
+
+
+def _nonzero(x: Any) -> Any:
+    return xp(x).nonzero(x)
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:

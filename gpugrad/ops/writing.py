@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import _check_operand, as_array, general, raw, refusal, xp
+from ..rules import _check_operand, as_array, general, placed, raw, refusal, xp
 from ..tape import mark_changed, recording
 from ..tensor import Tensor
 from ..views import ancestry, follow, replace
@@ -100,6 +100,7 @@ def _check_value(x: Tensor, value: Any) -> None:
         raise refusal("setitem", (x, value), TypeError())
 
 
+@placed
 def setitem(self: Tensor, key: Any, value: Any) -> None:
     """`x[key] = value`, also for the tensors that `x` is a view of, and for their views.
 
@@ -127,6 +128,8 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     except (TypeError, ValueError, IndexError) as error:
         cause: Any = error.__cause__ or error  # NumPy hides why something is no number
         raise refusal("setitem", (self, value), cause) from None
+    except backends.hindrances as error:
+        raise refusal("setitem", (self, value), error) from None
     mark_changed(self.data)
 
 

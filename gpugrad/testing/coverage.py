@@ -28,7 +28,9 @@ REASONS = {
     **dict.fromkeys("empty_like ones_like zeros_like".split(), "makes a constant"),
     **dict.fromkeys("full full_like".split(), "keeps the graph of a tensor"),
     **dict.fromkeys("can_cast finfo iinfo isdtype result_type".split(), "about dtypes"),
-    **dict.fromkeys("default_device device devices set_default_device".split(), "about devices"),
+    **dict.fromkeys(
+        "default_device device devices memory set_default_device".split(), "about devices"
+    ),
     **dict.fromkeys(
         "grad hessian hvp jacobian jvp value_and_grad vjp".split(), "takes derivatives"
     ),

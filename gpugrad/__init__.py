@@ -15,6 +15,7 @@ from . import protocols as _protocols  # noqa: F401  (gives Tensor NumPy's own c
 from .backends import Device, DeviceError, default_device, device, devices, set_default_device
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
+from .custom_kernels import elementwise_kernel
 from .jacobians import hessian, hvp, jacobian
 from .ops.activations import *
 from .ops.creation import *
@@ -56,6 +57,7 @@ __all__ = [
     "device",
     "devices",
     "e",
+    "elementwise_kernel",
     "enable_grad",
     "fft",
     "grad",

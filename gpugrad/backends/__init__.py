@@ -148,6 +148,12 @@ class Backend:
         """
         raise ValueError(f"a stream is given, but the device {self.kind!r} has none")
 
+    def elementwise_kernel(
+        self, in_params: str, out_params: str, operation: str, name: str, preamble: str
+    ) -> Callable[..., Any] | None:
+        """A CUDA kernel as a function of raw arrays; None where CUDA text does not run."""
+        return None
+
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""
 

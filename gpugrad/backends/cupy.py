@@ -307,6 +307,14 @@ class CupyBackend(Backend):
             return self._cupy.cuda.Stream.from_external(_Stream(stream))
         return stream
 
+    def elementwise_kernel(
+        self, in_params: str, out_params: str, operation: str, name: str, preamble: str
+    ) -> Callable[..., Any]:
+        kernel = self._cupy.ElementwiseKernel(
+            in_params, out_params, operation, name, preamble=preamble
+        )
+        return kernel if len(self._devices) == 1 else _placed(self._cupy, kernel)
+
     def synchronize(self, device: Device) -> None:
         self._cupy.cuda.Device(device.index).synchronize()
 

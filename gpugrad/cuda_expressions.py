@@ -132,16 +132,13 @@ def _of_numbers(f: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _quotient(a: Any, b: Any) -> Any:
+def _divide(a: Any, b: Any) -> Any:
     """a / b, of integers rounded towards zero."""
     if not (_is_whole(a) and _is_whole(b)):
-        return a / b
+        return _of_numbers(elementwise.divide)(a, b)
     if _is_number(a) and _is_number(b):
-        if b == 0:
-            raise NotPlain(f"{a} / {b} is not understood")
-        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-    rest = ufuncs.fmod(a, b)
-    return (a - rest) // b
+        return int(a / b) if b else 0
+    return (a - ufuncs.fmod(a, b)) // b
 
 
 def _power(a: Any, b: Any) -> Any:
@@ -239,7 +236,7 @@ def _functions() -> dict[str, _Function]:
         "imag": elementwise.imag,
     }.items():
         add(name, f)
-    for name, f in {
+    binary: dict[str, Callable[..., Any]] = {
         "atan2": elementwise.atan2,
         "copysign": elementwise.copysign,
         "fdim": _fdim,
@@ -247,7 +244,8 @@ def _functions() -> dict[str, _Function]:
         "hypot": elementwise.hypot,
         "rhypot": lambda a, b: 1 / elementwise.hypot(a, b),
         "pow": _power,
-    }.items():
+    }
+    for name, f in binary.items():
         add(name, f, 2)
     for name in "isnan isinf isfinite signbit".split():
         add(name, getattr(elementwise, name), 1, "bool")
@@ -289,11 +287,11 @@ _SCOPE: dict[str, Any] = {
     **{f.name: f.call for f in _FUNCTIONS.values()},
     "cast": _cast,
     "choose": _choose,
+    "divide": _divide,
     "dtype_of": _dtype_of,
     "inf": math.inf,
     "integer": _integer,
     "nan": math.nan,
-    "quotient": _quotient,
 }
 
 
@@ -442,7 +440,7 @@ class _Parser:
     def _type(self) -> str | None:
         """The type that begins here: a letter, or the name of a dtype; None if none does."""
         start = self._at
-        words = []
+        words: list[str] = []
         while self._word[0] == "name" and (not words or self._word[1] in _INTEGER_WORDS):
             word = self._word[1]
             if word not in _TYPES and word not in _INTEGER_WORDS and word not in self._letters:
@@ -653,10 +651,10 @@ class _Parser:
             a, b = self._number(a), self._number(b)
         kind = _joined(a.kind, b.kind)
         constant = a.constant and b.constant
-        if sign == "/" and "float" not in (a.kind, b.kind):
-            return _Value(f"quotient({a.text}, {b.text})", kind, _ATOM, constant)
+        if sign == "/":  # for Python an error if both are numbers, and the second is 0
+            return _Value(f"divide({a.text}, {b.text})", kind, _ATOM, constant)
         binds = _SUM if sign in "+-" else _PRODUCT
-        right = self._inside(b, binds + (sign in "-/" or b.binds == binds))
+        right = self._inside(b, binds + (sign == "-" or b.binds == binds))
         return _Value(f"{self._inside(a, binds)} {sign} {right}", kind, binds, constant)
 
     def _sign(self) -> _Value:
@@ -718,8 +716,8 @@ class _Parser:
             return self._converted(type_)
         if word in _CONSTANTS:
             self._at += 1
-            value = _CONSTANTS[word]
-            return _Value(repr(value), type(value).__name__, _ATOM, True)
+            number = _CONSTANTS[word]
+            return _Value(repr(number), type(number).__name__, _ATOM, True)
         if word in _FUNCTIONS:
             return self._call(_FUNCTIONS[word])
         raise self._refuse()

@@ -11,6 +11,8 @@ after all else, so that what is not finite on the branch that was not chosen doe
 from __future__ import annotations
 
 import functools
+import keyword
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,17 +20,19 @@ import numpy as np
 
 from . import backends, rules
 from .batches import BatchedArray
-from .ops.creation import zeros_like
+from .fusion import Kernel
+from .ops.creation import ones_like, zeros_like
 from .ops.dtypes import astype
 from .ops.manipulation import broadcast_to
-from .rules import ElementwiseOp, as_array
+from .rules import NUMBERS, ElementwiseOp, as_array
 from .sweeps import as_tensor, pull, push, route
+from .symbols import NotElementwise, Symbol, variable, write
 from .tape import Leaf, enable_grad, now, reach
 from .tensor import Tensor
 from .transforms import _enter
 from .twins import working_dtypes
 
-_NUMBERS = (bool, int, float, complex)
+_SCALARS = (*NUMBERS, np.generic)
 
 
 def elementwise_kernel(
@@ -191,9 +195,11 @@ class _Kernel:
         self.separate = text is not None and "i" in names_in(text)
         self._partials = tuple(partials)
         self._functions = _Functions(self)
-        arrays = tuple(f"x{i}" for i in range(len(inputs)))
+        self._kernels: dict[tuple, tuple[frozenset[str], Any]] = {}
+        arrays = tuple(_safe_names([p.name for p in inputs]))
         vjps, jvps = (
-            [self._rule(i, backwards) for i in range(len(inputs))] for backwards in (True, False)
+            [self._rule(i, arrays, backwards) for i in range(len(inputs))]
+            for backwards in (True, False)
         )
         self.op = ElementwiseOp(name, arrays, (), vjps, jvps)
 
@@ -209,7 +215,7 @@ class _Kernel:
         return self._on_arrays(*operands)
 
     def _on_arrays(self, *arrays: Any) -> Any:
-        types = [type(x) for x in arrays if type(x) not in _NUMBERS]
+        types = [type(x) for x in arrays if type(x) not in NUMBERS]
         if not types:
             raise TypeError(f"{self.name}: of numbers alone; one argument must be an array")
         # an array scalar beside an array is no more than a number
@@ -218,17 +224,17 @@ class _Kernel:
 
     # -- derivatives
 
-    def _rule(self, i: int, backwards: bool) -> Callable[..., Any] | None:
+    def _rule(self, i: int, arrays: Sequence[str], backwards: bool) -> Callable[..., Any] | None:
         if self._partials[i] is None:
             return None
         if self._partials[i] is _LINEAR:
-            given = ", ".join("t" if k == i else f"x{k}" for k in range(len(self.inputs)))
-            names = ", ".join(["t", *(f"x{k}" for k in range(len(self.inputs)) if k != i)])
-            return rules._compiled(f"lambda {names}: kernel({given})", kernel=self)
+            given = ", ".join("t" if k == i else name for k, name in enumerate(arrays))
+            names = ", ".join(["t", *(name for k, name in enumerate(arrays) if k != i)])
+            return rules._compiled(f"lambda {names}: kernel_({given})", kernel_=self)
         kept, with_result = self._kept(i)
-        names = ", ".join(["t", *(f"x{k}" for k in kept), *(["out"] if with_result else [])])
+        names = ", ".join(["t", *(arrays[k] for k in kept), *(["out"] if with_result else [])])
         make = functools.cache(functools.partial(self._partial, i, backwards))
-        return rules._compiled(f"lambda {names}: make()({names})", make=make)
+        return rules._compiled(f"lambda {names}: make_()({names})", make_=make)
 
     def _kept(self, i: int) -> tuple[list[int], bool]:
         """The inputs that the derivative in input `i` takes, and whether it takes the result."""
@@ -237,7 +243,7 @@ class _Kernel:
         everything = list(range(len(self.inputs)))
         text = self._partials[i]
         if text is _DERIVED:
-            return everything, False
+            return self._needed(i), False
         words = names_in(text)
         mixed = self.inputs[i].type != self.output.type  # then it takes both, for their dtypes
         with_result = self.output.name in words or mixed
@@ -250,6 +256,23 @@ class _Kernel:
                 letters.add(p.type)
                 kept.add(k)
         return sorted(kept), with_result
+
+    def _needed(self, i: int) -> list[int]:
+        """The inputs that the derivative in input `i`, run on symbols, has in it."""
+        assert self.formula is not None
+        mixed = self.inputs[i].type != self.output.type
+        needed = {i} if mixed else set()
+        for letter in (np.float64, np.complex128):
+            symbols = [variable(f"x{k}", p.dtype or letter) for k, p in enumerate(self.inputs)]
+            t = variable("t", np.result_type(letter, self.inputs[i].dtype or letter))
+            for backwards in (True, False):
+                try:
+                    out = _derivative(self.formula, i, backwards, t, *symbols)
+                    used = write({"y": (out, out.dtype)}).variables
+                except Exception:  # whatever a formula may do on what is no array: all are kept
+                    return list(range(len(self.inputs)))
+                needed |= {k for k in range(len(self.inputs)) if f"x{k}" in used}
+        return sorted(needed)
 
     def _named(self, i: int, kept: Sequence[int], with_result: bool) -> tuple[Any, list[Any], str]:
         """The parameters of the derivative in input `i`: its tangent, the rest, and its result."""
@@ -291,7 +314,7 @@ class _Kernel:
         name = f"{self.name}_{d}"
         derived = None
         if self.formula is not None:
-            derived = functools.partial(_derivative, self.formula, i, backwards, len(self.inputs))
+            derived = _derived(self.formula, i, backwards, kept, len(self.inputs))
         partial = self._partials[i]
         if partial is _DERIVED:
             every = [_DERIVED] * (1 + len(rest))
@@ -314,20 +337,18 @@ class _Kernel:
     def on(self, library: type) -> Callable[..., Any]:
         """The function of raw arrays of a library."""
         backend = backends.backend_of_type(library)
-        if self.text is not None:
-            if self.output.type != _PROMOTED:
-                kernel = self._compiled(backend, str(self.output))
-                if kernel is not None:
-                    return kernel
-            elif self._compiled(backend, f"{self.inputs[0].type} {self.output.name}") is not None:
-                return self._promoting(backend)
+        if backend.runs_kernels and self.text is not None:
+            promoting = self.output.type == _PROMOTED
+            return self._promoting(backend) if promoting else self._compiled(backend, self.output)
         if self.formula is None:
             return self._refuse
-        return self._computed
+        if library is Symbol:
+            return self._written
+        return self._generated if backend.runs_kernels else self._computed
 
-    def _compiled(self, backend: Any, result: str) -> Any:
+    def _compiled(self, backend: Any, result: Any) -> Any:
         inputs = ", ".join(map(str, self.inputs))
-        return backend.elementwise_kernel(inputs, result, self.text, self.name, self.preamble)
+        return backend.elementwise_kernel(inputs, str(result), self.text, self.name, self.preamble)
 
     def _promoting(self, backend: Any) -> Callable[..., Any]:
         @functools.cache
@@ -345,12 +366,48 @@ class _Kernel:
             "derivative of: give elementwise_kernel one, twin="
         )
 
+    def _written(self, *args: Any) -> Any:
+        """The formula, of symbols; a derivative that is given as text stays that text."""
+        if self._partials[0] is _LINEAR:
+            raise NotElementwise(f"{self.name} has a text of its own")
+        return self._computed(*args)
+
+    def _generated(self, *args: Any) -> Any:
+        """The formula as one generated kernel, where it can be one."""
+        dtypes = tuple(x.dtype if hasattr(x, "dtype") else type(x) for x in args)
+        if dtypes not in self._kernels:
+            self._kernels[dtypes] = self._generate(args)
+        names, kernel = self._kernels[dtypes]
+        if kernel is None:
+            return self._computed(*args)
+        return kernel(*(x for x, name in zip(args, self.op.array_names) if name in names))
+
+    def _generate(self, args: Sequence[Any]) -> tuple[frozenset[str], Any]:
+        types = self._types(tuple(args))
+        names = self.op.array_names
+        dtypes = {
+            name: p.dtype or types[p.type] for name, p in zip(names, self.inputs, strict=True)
+        }
+        try:
+            out = self._computed(*(variable(name, dtype) for name, dtype in dtypes.items()))
+            text = write({self.output.name: (out, out.dtype)})
+        except NotElementwise:
+            return frozenset(), None
+        if not text.operations or not any(
+            name in text.variables for name, x in zip(names, args) if hasattr(x, "dtype")
+        ):
+            return frozenset(), None
+        inputs = {name: dtype for name, dtype in dtypes.items() if name in text.variables}
+        kernel = Kernel(self.name, inputs, {self.output.name: out.dtype}, text)
+        backend = backends.backend_of(next(x for x in args if hasattr(x, "dtype")))
+        return text.variables, backend.kernel(kernel)
+
     def _computed(self, *args: Any) -> Any:
         """The formula, of raw arrays of any library."""
-        arrays = [x for x in args if not isinstance(x, (*_NUMBERS, np.generic))]
+        arrays = [x for x in args if not isinstance(x, _SCALARS)]
         if not arrays:
             args = tuple(map(as_array, args))
-            arrays = [x for x in args if not isinstance(x, _NUMBERS)]
+            arrays = [x for x in args if type(x) not in NUMBERS]
         libraries = {type(x) for x in arrays}
         if len({backends.backend_of_type(t) for t in libraries}) > 1:
             raise TypeError("arrays of two libraries do not mix: move one with .to(device)")
@@ -365,12 +422,12 @@ class _Kernel:
             else:
                 dtype = self.output.dtype or types[self.output.type]
             shape = np.broadcast_shapes(*(x.shape for x in arrays))
-            if isinstance(out, _NUMBERS):
+            if type(out) in NUMBERS:
                 out = zeros_like(arrays[0], dtype=dtype) + out
             out = out if out.dtype == dtype else as_array(astype(as_array(out), dtype))
         if out.shape != shape:
             out = broadcast_to(out, shape)
-        if isinstance(out, np.generic):
+        if isinstance(out, (np.generic, Symbol)):
             return as_array(out)
         shares = out.base is not None or any(out is x for x in arrays)
         return out.copy() if shares else out
@@ -380,10 +437,10 @@ class _Kernel:
         types: dict[str, Any] = {}
         named: dict[str, str] = {}
         for x, p in zip(args, self.inputs, strict=True):
-            if isinstance(x, (*_NUMBERS, np.generic)):
+            if isinstance(x, _SCALARS):
                 continue
             wanted = p.dtype or types.setdefault(p.type, x.dtype)
-            if x.dtype != wanted:
+            if x.dtype != wanted and type(x) is not Symbol:  # which may be one of a number
                 other = f"{named[p.type]} is {wanted}" if p.type in named else f"{wanted} is wanted"
                 raise TypeError(
                     f"{self.name}: {p.name} is {x.dtype} where {other} (parameter '{p}'); cast it "
@@ -400,7 +457,7 @@ class _Kernel:
 
     def _prepared(self, x: Any, p: Any, types: dict[str, Any]) -> Any:
         dtype = p.dtype or types[p.type]
-        if isinstance(x, (*_NUMBERS, np.generic)):
+        if isinstance(x, _SCALARS):
             x = x.item() if isinstance(x, np.generic) else x
             return int(x) if dtype.kind in "iu" else bool(x) if dtype.kind == "b" else x
         if dtype.kind in "fV":
@@ -426,6 +483,16 @@ class _Functions(dict[type, Callable[..., Any]]):
         return function
 
 
+def _safe_names(names: list[str]) -> list[str]:
+    """Names for parameters of rules and of generated kernels, where some have a meaning."""
+    reserved = {"t", "out", "shape", "n", "i", "make_", "kernel_", *(f"d{name}" for name in names)}
+    safe: list[str] = []
+    for name in names:
+        clash = name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name)
+        safe.append(_unused(f"{name}_" if clash else name, {*safe, *(names if clash else ())}))
+    return safe
+
+
 def _unused(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
@@ -435,32 +502,42 @@ def _unused(name: str, taken: set[str]) -> str:
 # ---- derivatives of a formula
 
 
-def _derivative(
-    formula: Callable[..., Any], i: int, backwards: bool, count: int, t: Any, *args: Any
-) -> Any:
-    """t * d formula(*args) / d args[i], of raw arrays and Tensors; `count` args, then others.
+def _derived(
+    formula: Callable[..., Any], i: int, backwards: bool, kept: Sequence[int], count: int
+) -> Callable[..., Any]:
+    """The derivative in argument `i`, as a function of `t` and those arguments that it needs."""
+
+    def derivative(t: Any, *args: Any) -> Any:
+        given = dict(zip(kept, args))
+        others = ones_like(t) if len(given) < count else None
+        return _derivative(formula, i, backwards, t, *(given.get(k, others) for k in range(count)))
+
+    return derivative
+
+
+def _derivative(formula: Callable[..., Any], i: int, backwards: bool, t: Any, *args: Any) -> Any:
+    """t * d formula(*args) / d args[i], of raw arrays, symbols and Tensors.
 
     Of complex numbers, where the two sweeps differ, in the direction that is asked for.
     """
-    given = [x if isinstance(x, (Tensor, *_NUMBERS)) else as_array(x) for x in (t, *args[:count])]
-    recorded = any(isinstance(x, Tensor) for x in given)
-    arrays = [x for x in given if not isinstance(x, _NUMBERS)]
+    recorded = any(isinstance(x, Tensor) for x in (t, *args))
+    given = [x if type(x) in NUMBERS else as_tensor(x) for x in (t, *args)]
+    arrays = [x for x in given if type(x) not in NUMBERS]
     shape = np.broadcast_shapes(*(x.shape for x in arrays))
     t, x = (v if v.shape == shape else broadcast_to(v, shape) for v in (given[0], given[1 + i]))
     start = now()
     with enable_grad():
-        on_tape = isinstance(x, Tensor) and x.node is not None
-        raw = rules.raw(x)
-        inside = _enter(x) if on_tape else Tensor(raw, Leaf(raw.shape, raw.dtype))
+        inside = Tensor(x.data, Leaf(x.shape, x.dtype)) if x.node is None else _enter(x)
+        place: Any = inside.node
         out = formula(*given[1 : 1 + i], inside, *given[2 + i :])
         if not isinstance(out, Tensor) or out.node is None:
-            return zeros_like(t)
+            return zeros_like(t if recorded else t.data)
         order, _ = reach((out.node,), start)
-        t = as_tensor(t) if recorded else t
+        t = t if recorded else t.data
         if backwards and any(v.dtype.kind == "c" for v in (*arrays, out)):
-            path = route(order, (inside.node,))
-            swept = pull(path, {inside.node}, {out.node: t}, record=recorded, release=False)
-            found = swept.get(inside.node)
+            path = route(order, (place,))
+            swept = pull(path, {place}, {out.node: t}, record=recorded, release=False)
+            found = swept.get(place)
         else:
-            found = push(order, {inside.node: t}, record=recorded).get(out.node)
+            found = push(order, {place: t}, record=recorded).get(out.node)
     return zeros_like(t) if found is None else found

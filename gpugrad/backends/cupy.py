@@ -252,6 +252,7 @@ class CupyBackend(Backend):
     """CuPy arrays on one or several CUDA devices."""
 
     kind = KIND
+    runs_kernels = True
 
     def __init__(self, cupy: Any, count: int) -> None:
         self._cupy = cupy

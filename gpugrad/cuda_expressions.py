@@ -89,7 +89,7 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 def names_in(text: str) -> set[str]:
     """The identifiers in a piece of CUDA text."""
-    return set(re.findall(r"[A-Za-z_]\w*", _COMMENT.sub(" ", text)))
+    return set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", _COMMENT.sub(" ", text)))
 
 
 _TYPES = {

@@ -51,8 +51,9 @@ def elementwise_kernel(
         gg.grad(lambda x: gg.sum(spring(x, 3.0)))(x)
 
     On a GPU the text runs as it is, in one launch, and so does each derivative. On the CPU the twin
-    runs. Halves compute there in float32; a literal without the suffix f, a double in CUDA, is a
-    weak number. It takes `check_grads`, `vmap` and derivatives of every order.
+    runs. There halves compute in float32 throughout (on the GPU where the text has `float q`), and
+    a literal without the suffix f, a double in CUDA, is a weak number. The result takes
+    `check_grads`, `vmap` and derivatives of every order.
 
     Args:
         in_params, out_params: parameters as CuPy's ElementwiseKernel has them: a type, which is
@@ -233,8 +234,13 @@ class _Kernel:
             return rules._compiled(f"lambda {names}: kernel_({given})", kernel_=self)
         kept, with_result = self._kept(i)
         names = ", ".join(["t", *(arrays[k] for k in kept), *(["out"] if with_result else [])])
-        make = functools.cache(functools.partial(self._partial, i, backwards))
-        return rules._compiled(f"lambda {names}: make_()({names})", make_=make)
+        make = functools.cache(functools.partial(self._partial, i))
+
+        def rule(*given: Any) -> Any:
+            # the two sweeps differ for complex numbers alone
+            return make(backwards and any(map(_is_complex, given)))(*given)
+
+        return rules._compiled(f"lambda {names}: rule_({names})", rule_=rule)
 
     def _kept(self, i: int) -> tuple[list[int], bool]:
         """The inputs that the derivative in input `i` takes, and whether it takes the result."""
@@ -243,7 +249,7 @@ class _Kernel:
         everything = list(range(len(self.inputs)))
         text = self._partials[i]
         if text is _DERIVED:
-            return self._needed(i), False
+            return self._needed(i) if self.text is not None else everything, False
         words = names_in(text)
         mixed = self.inputs[i].type != self.output.type  # then it takes both, for their dtypes
         with_result = self.output.name in words or mixed
@@ -317,7 +323,7 @@ class _Kernel:
             derived = _derived(self.formula, i, backwards, kept, len(self.inputs))
         partial = self._partials[i]
         if partial is _DERIVED:
-            every = [_DERIVED] * (1 + len(rest))
+            every = [_DERIVED if backwards else _LINEAR, *[_DERIVED] * len(rest)]
             return _Kernel(name, [t, *rest], result, every, formula=derived, text=None)
         formula = self._parsed(i, kept, with_result) or derived
         others = [None if formula is None else _DERIVED] * len(rest)
@@ -340,10 +346,10 @@ class _Kernel:
         if backend.runs_kernels and self.text is not None:
             promoting = self.output.type == _PROMOTED
             return self._promoting(backend) if promoting else self._compiled(backend, self.output)
-        if self.formula is None:
-            return self._refuse
         if library is Symbol:
             return self._written
+        if self.formula is None:
+            return self._refuse
         return self._generated if backend.runs_kernels else self._computed
 
     def _compiled(self, backend: Any, result: Any) -> Any:
@@ -368,7 +374,8 @@ class _Kernel:
 
     def _written(self, *args: Any) -> Any:
         """The formula, of symbols; a derivative that is given as text stays that text."""
-        if self._partials[0] is _LINEAR:
+        stated = self.text is not None and self._partials[0] is _LINEAR
+        if stated or self.formula is None:
             raise NotElementwise(f"{self.name} has a text of its own")
         return self._computed(*args)
 
@@ -412,7 +419,9 @@ class _Kernel:
         if len({backends.backend_of_type(t) for t in libraries}) > 1:
             raise TypeError("arrays of two libraries do not mix: move one with .to(device)")
         types = self._types(args)
-        given = [self._prepared(x, p, types) for x, p in zip(args, self.inputs, strict=True)]
+        on_host = isinstance(arrays[0], np.ndarray)
+        pairs = zip(args, self.inputs, strict=True)
+        given = [self._prepared(x, p, types, on_host) for x, p in pairs]
         assert self.formula is not None
         with np.errstate(all="ignore"):
             out = self.formula(*given)
@@ -455,11 +464,14 @@ class _Kernel:
                 raise TypeError(f"{self.name}: no array says which dtype {p.type} is, of '{p}'")
         return types
 
-    def _prepared(self, x: Any, p: Any, types: dict[str, Any]) -> Any:
+    def _prepared(self, x: Any, p: Any, types: dict[str, Any], on_host: bool) -> Any:
         dtype = p.dtype or types[p.type]
-        if isinstance(x, _SCALARS):
-            x = x.item() if isinstance(x, np.generic) else x
-            return int(x) if dtype.kind in "iu" else bool(x) if dtype.kind == "b" else x
+        if isinstance(x, np.generic):
+            x = np.asarray(x, dtype) if on_host else x.item()
+        if type(x) in NUMBERS:
+            if dtype.kind in "biu":
+                return int(x) if dtype.kind != "b" else bool(x)
+            return float(np.asarray(x, dtype)) if dtype.itemsize == 2 else x
         if dtype.kind in "fV":
             return x.astype(working_dtypes(dtype)[0], copy=False)
         return x
@@ -483,9 +495,13 @@ class _Functions(dict[type, Callable[..., Any]]):
         return function
 
 
+def _is_complex(x: Any) -> bool:
+    return isinstance(x, complex) if type(x) in NUMBERS else x.dtype.kind == "c"
+
+
 def _safe_names(names: list[str]) -> list[str]:
     """Names for parameters of rules and of generated kernels, where some have a meaning."""
-    reserved = {"t", "out", "shape", "n", "i", "make_", "kernel_", *(f"d{name}" for name in names)}
+    reserved = {"t", "out", "shape", "n", "i", "rule_", "kernel_", *(f"d{name}" for name in names)}
     safe: list[str] = []
     for name in names:
         clash = name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name)

@@ -20,7 +20,6 @@ import numpy as np
 
 from . import backends, rules
 from .batches import BatchedArray
-from .fusion import Kernel
 from .ops.creation import ones_like, zeros_like
 from .ops.dtypes import astype
 from .ops.manipulation import broadcast_to
@@ -196,8 +195,11 @@ class _Kernel:
         self.separate = text is not None and "i" in names_in(text)
         self._partials = tuple(partials)
         self._functions = _Functions(self)
-        self._kernels: dict[tuple, tuple[frozenset[str], Any]] = {}
         arrays = tuple(_safe_names([p.name for p in inputs]))
+        listed = ", ".join(arrays)
+        # under the names that a generated kernel has
+        self._spelled = rules._compiled(f"lambda {listed}: rule_({listed})", rule_=self._computed)
+        self._spelled.__name__ = name
         vjps, jvps = (
             [self._rule(i, arrays, backwards) for i in range(len(inputs))]
             for backwards in (True, False)
@@ -381,33 +383,8 @@ class _Kernel:
 
     def _generated(self, *args: Any) -> Any:
         """The formula as one generated kernel, where it can be one."""
-        dtypes = tuple(x.dtype if hasattr(x, "dtype") else type(x) for x in args)
-        if dtypes not in self._kernels:
-            self._kernels[dtypes] = self._generate(args)
-        names, kernel = self._kernels[dtypes]
-        if kernel is None:
-            return self._computed(*args)
-        return kernel(*(x for x, name in zip(args, self.op.array_names) if name in names))
-
-    def _generate(self, args: Sequence[Any]) -> tuple[frozenset[str], Any]:
-        types = self._types(tuple(args))
-        names = self.op.array_names
-        dtypes = {
-            name: p.dtype or types[p.type] for name, p in zip(names, self.inputs, strict=True)
-        }
-        try:
-            out = self._computed(*(variable(name, dtype) for name, dtype in dtypes.items()))
-            text = write({self.output.name: (out, out.dtype)})
-        except NotElementwise:
-            return frozenset(), None
-        if not text.operations or not any(
-            name in text.variables for name, x in zip(names, args) if hasattr(x, "dtype")
-        ):
-            return frozenset(), None
-        inputs = {name: dtype for name, dtype in dtypes.items() if name in text.variables}
-        kernel = Kernel(self.name, inputs, {self.output.name: out.dtype}, text)
-        backend = backends.backend_of(next(x for x in args if hasattr(x, "dtype")))
-        return text.variables, backend.kernel(kernel)
+        out = None if backends.fusion is None else backends.fusion.called(self._spelled, args)
+        return self._computed(*args) if out is None else out
 
     def _computed(self, *args: Any) -> Any:
         """The formula, of raw arrays of any library."""

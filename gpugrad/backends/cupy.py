@@ -87,9 +87,12 @@ def _take_calls(cupy: Any) -> None:
             elif name != kernel.name:
                 function = named(name) or special(name)
         if function is None:
+            what, mend = "kernel", "declare it with gpugrad.elementwise_kernel"
+            if isinstance(kernel, cupy.ufunc):
+                what, mend = "ufunc", "give it one with gpugrad.custom_vjp"
             raise TypeError(
-                f"{kernel.name}: gpugrad knows no derivative of this kernel; "
-                "where none is wanted, give it the arrays themselves, t.data"
+                f"{kernel.name}: gpugrad knows no derivative of this {what}: {mend}; where none is "
+                "wanted, give it the arrays themselves, t.data"
             )
         if len(args) > kernel.nin:
             kwargs["out"] = args[kernel.nin :]

@@ -19,6 +19,8 @@ import numpy as np
 from .ops import elementwise, special
 from .ops.dtypes import astype
 from .protocols import ufuncs
+from .rules import raw
+from .symbols import Symbol
 
 
 class NotPlain(ValueError):
@@ -138,6 +140,9 @@ def _divide(a: Any, b: Any) -> Any:
         return _of_numbers(elementwise.divide)(a, b)
     if _is_number(a) and _is_number(b):
         return int(a / b) if b else 0
+    if any(type(raw(x)) is Symbol for x in (a, b)):  # whose integers have no remainder in CUDA text
+        a = astype(a, np.float64) if not _is_number(a) else float(a)
+        return astype(elementwise.trunc(a / b), np.int64)
     return (a - ufuncs.fmod(a, b)) // b
 
 

@@ -159,7 +159,7 @@ def _texts(name: str, inputs: list[str], derivative: Any) -> dict[str, str | Non
 
 # how a derivative comes about, where it is not given as text
 _DERIVED = object()  # from the twin
-_LINEAR = object()  # the kernel is linear in this argument: itself
+_LINEAR = object()  # the kernel is linear in this argument, its first: itself
 
 _PROMOTED = ""  # in place of a type: the dtype to which those of all arguments are promoted
 
@@ -198,7 +198,7 @@ class _Kernel:
         arrays = tuple(_safe_names([p.name for p in inputs]))
         listed = ", ".join(arrays)
         # under the names that a generated kernel has
-        self._spelled = rules._compiled(f"lambda {listed}: rule_({listed})", rule_=self._computed)
+        self._spelled = rules._compiled(f"lambda {listed}: rule_({listed})", rule_=self._written)
         self._spelled.__name__ = name
         vjps, jvps = (
             [self._rule(i, arrays, backwards) for i in range(len(inputs))]
@@ -230,17 +230,16 @@ class _Kernel:
     def _rule(self, i: int, arrays: Sequence[str], backwards: bool) -> Callable[..., Any] | None:
         if self._partials[i] is None:
             return None
-        if self._partials[i] is _LINEAR:
-            given = ", ".join("t" if k == i else name for k, name in enumerate(arrays))
-            names = ", ".join(["t", *(name for k, name in enumerate(arrays) if k != i)])
-            return rules._compiled(f"lambda {names}: kernel_({given})", kernel_=self)
         kept, with_result = self._kept(i)
         names = ", ".join(["t", *(arrays[k] for k in kept), *(["out"] if with_result else [])])
         make = functools.cache(functools.partial(self._partial, i))
 
         def rule(*given: Any) -> Any:
-            # the two sweeps differ for complex numbers alone
-            return make(backwards and any(map(_is_complex, given)))(*given)
+            # for complex numbers the two sweeps differ, and a derivative is linear as of real ones
+            is_complex = any(map(_is_complex, given))
+            if self._partials[i] is _LINEAR and not (is_complex and self.text is None):
+                return self(*given)
+            return make(backwards and is_complex)(*given)
 
         return rules._compiled(f"lambda {names}: rule_({names})", rule_=rule)
 
@@ -250,6 +249,8 @@ class _Kernel:
 
         everything = list(range(len(self.inputs)))
         text = self._partials[i]
+        if text is _LINEAR:
+            return everything[1:], False
         if text is _DERIVED:
             return self._needed(i) if self.text is not None else everything, False
         words = names_in(text)
@@ -277,7 +278,7 @@ class _Kernel:
                 try:
                     out = _derivative(self.formula, i, backwards, t, *symbols)
                     used = write({"y": (out, out.dtype)}).variables
-                except Exception:  # whatever a formula may do on what is no array: all are kept
+                except Exception:  # whatever a twin may do on what is no array: all are kept
                     return list(range(len(self.inputs)))
                 needed |= {k for k in range(len(self.inputs)) if f"x{k}" in used}
         return sorted(needed)
@@ -324,8 +325,8 @@ class _Kernel:
         if self.formula is not None:
             derived = _derived(self.formula, i, backwards, kept, len(self.inputs))
         partial = self._partials[i]
-        if partial is _DERIVED:
-            every = [_DERIVED if backwards else _LINEAR, *[_DERIVED] * len(rest)]
+        if partial in (_DERIVED, _LINEAR):
+            every = [_LINEAR, *[_DERIVED] * len(rest)]
             return _Kernel(name, [t, *rest], result, every, formula=derived, text=None)
         formula = self._parsed(i, kept, with_result) or derived
         others = [None if formula is None else _DERIVED] * len(rest)
@@ -379,7 +380,10 @@ class _Kernel:
         stated = self.text is not None and self._partials[0] is _LINEAR
         if stated or self.formula is None:
             raise NotElementwise(f"{self.name} has a text of its own")
-        return self._computed(*args)
+        try:
+            return self._computed(*args)
+        except Exception as error:  # whatever a twin may do on what is no array
+            raise NotElementwise(f"{self.name}: {error}") from error
 
     def _generated(self, *args: Any) -> Any:
         """The formula as one generated kernel, where it can be one."""
@@ -445,10 +449,14 @@ class _Kernel:
         dtype = p.dtype or types[p.type]
         if isinstance(x, np.generic):
             x = np.asarray(x, dtype) if on_host else x.item()
-        if type(x) in NUMBERS:
+        if type(x) is Symbol:
+            return x.astype(working_dtypes(dtype)[0] if dtype.kind in "fV" else dtype)
+        if type(x) in NUMBERS:  # of the kind that the parameter has, and weak
             if dtype.kind in "biu":
-                return int(x) if dtype.kind != "b" else bool(x)
-            return float(np.asarray(x, dtype)) if dtype.itemsize == 2 else x
+                return bool(x) if dtype.kind == "b" else int(x)
+            if dtype.itemsize == 2:
+                return float(np.asarray(x, dtype))
+            return x if isinstance(x, complex) else float(x)
         if dtype.kind in "fV":
             return x.astype(working_dtypes(dtype)[0], copy=False)
         return x
@@ -479,11 +487,12 @@ def _is_complex(x: Any) -> bool:
 def _safe_names(names: list[str]) -> list[str]:
     """Names for parameters of rules and of generated kernels, where some have a meaning."""
     reserved = {"t", "out", "shape", "n", "i", "rule_", "kernel_", *(f"d{name}" for name in names)}
-    safe: list[str] = []
-    for name in names:
-        clash = name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name)
-        safe.append(_unused(f"{name}_" if clash else name, {*safe, *(names if clash else ())}))
-    return safe
+    return [
+        f"{name}_{k}"
+        if name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name)
+        else name
+        for k, name in enumerate(names)
+    ]
 
 
 def _unused(name: str, taken: set[str]) -> str:

@@ -141,6 +141,9 @@ def test_complex_numbers(device):
     text = "y = exp(z) * conj(z) * c"
     check_grads(gg.elementwise_kernel("T z, T c", "T y", text, "mixed"), (z, c), order=2)
     check_grads(gg.elementwise_kernel("T z", "T y", "y = exp(z) * conj(z)", "one"), (z,), order=2)
+    one = gg.elementwise_kernel("T z", "T y", "y = exp(z) * conj(z)", "one")
+    check_grads(lambda z, t: gg.jvp(one, (z,), (t,))[1], (z, c), order=2)
+    check_grads(lambda z, g: gg.vjp(one, z)[1](g)[0], (z, c), order=2)
     norm = gg.elementwise_kernel("complex128 z, float64 a", "float64 y", "y = a * norm(z)", "norm")
     a = array([0.5, 2.0])
     assert_same(norm(z, a), host(a) * np.abs(host(z)) ** 2)
@@ -193,6 +196,69 @@ def test_integers_and_truth_values(device):
     assert_same(out, S > 1)
     with pytest.raises(TypeError, match="quotient: b is float64 where a is int32|mismatched"):
         f(array([7, -7], "int32"), array([1.0, 2.0]))
+
+
+def test_numbers_take_the_type_of_their_parameter(device):
+    f = gg.elementwise_kernel("T x, T k, int32 n", "T y", "y = x / k + 1 / k + 1 / n", "numbers")
+    assert_same(f(array(S), 2, 2), S / 2 + 0.5)
+    assert_same(f(array(S), 2, 1.5), S / 2 + 1.5)
+    assert_same(f(array(S), True, np.float64(1)), S + 2)
+    assert_same(f(array(S, "float32"), np.float64(2), 2), np.float32(S) / 2 + np.float32(0.5))
+    assert_same(gg.grad(lambda x: gg.sum(f(x, 2, 2)))(array(S)), np.full(3, 0.5))
+    whole = gg.elementwise_kernel("T x, int32 n", "T y", "y = x * (7 / n) * x", "whole")
+    assert_same(gg.grad(lambda x: gg.sum(whole(x, 2)))(array(S)), 6 * S)
+
+
+def test_names_that_have_a_meaning_elsewhere(device):
+    """In rules, in generated kernels, and in Python."""
+    params = "T t, T out, T n, T v0, T dt, T lambda, T shape, T kernel_, T dy"
+    text = "T in = t * out * n; y = in * v0 * dt * lambda * shape * kernel_ * dy"
+    names = [word.split()[1] for word in params.split(", ")]
+    stated = {name: f"y / {name}" for name in names}
+    for derivative in (None, stated):
+        f = gg.elementwise_kernel(params, "T y", text, "names", derivative=derivative)
+        xs = [array(S * (1 + 0.1 * k)) for k in range(len(names))]
+        expected = [np.prod([host(x) for x in xs], axis=0) / host(x) for x in xs]
+        got = gg.grad(lambda *xs, f=f: gg.sum(f(*xs)), argnums=tuple(range(len(xs))))(*xs)
+        assert_same(list(got), expected)
+    check_grads(lambda t, dt: f(t, *xs[1:4], dt, *xs[5:]), (xs[0], xs[4]), order=2)
+
+
+def test_functions_whose_derivatives_have_no_cuda_text(device):
+    """Then the rules run as they stand."""
+    f = gg.elementwise_kernel("T x, T a", "T y", "y = lgamma(x) * a", "gammas")
+    check_grads(f, (array(S), array(S)), order=2)
+    np.testing.assert_allclose(host(f(array(S), 2.0)), 2 * host(gg.special.gammaln(array(S))))
+
+
+def test_twins_that_are_no_expressions(device):
+    """What cannot be run on symbols is run as it stands, on a GPU too."""
+
+    def powers(x):
+        assert x.shape == (3,)
+        return gg.stack([x[k] ** (k + 1) for k in range(3)])
+
+    f = gg.elementwise_kernel("T x", "T y", "y = pow(x, (T)(i + 1))", "powers", twin=powers)
+    check_grads(f, (array(S),), order=2)
+    assert_same(gg.grad(lambda x: gg.sum(f(x)))(array(S)), np.array([1, 2, 3]) * S ** [0, 1, 2])
+
+
+def test_what_depends_on_the_index_sees_every_example_by_itself(device):
+    f = gg.elementwise_kernel(
+        "T x",
+        "T y",
+        "y = x * x * (i + 1)",
+        "ramp",
+        derivative=("2 * x * (i + 1)",),
+        twin=lambda x: x * x * gg.arange(1, 4, dtype=x.dtype, device=x.device),
+    )
+    expected = S * S * [1, 2, 3]
+    assert_same(f(array(S)), expected)
+    rows = gg.vmap(f)(array(np.stack([S, S])))
+    assert_same(rows, np.stack([expected, expected]))
+    slopes = gg.vmap(gg.grad(lambda x: gg.sum(f(x))))(array(np.stack([S, S])))
+    assert_same(slopes, np.stack([2 * S * [1, 2, 3]] * 2))
+    assert_same(gg.jacobian(f)(array(S)), np.diag(2 * S * [1, 2, 3]))
 
 
 def test_shapes_and_memory(device):

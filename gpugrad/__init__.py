@@ -25,6 +25,7 @@ from .backends import (
 )
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
+from .custom_kernels import elementwise_kernel
 from .jacobians import hessian, hvp, jacobian
 from .modes import check_bounds, deterministic, no_transfers
 from .ops.activations import *
@@ -71,6 +72,7 @@ __all__ = [
     "device",
     "devices",
     "e",
+    "elementwise_kernel",
     "enable_grad",
     "fft",
     "grad",

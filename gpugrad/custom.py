@@ -75,7 +75,14 @@ def custom_vjp(
 ) -> Callable[..., Any]:
     """`f`, whatever code it runs, with a derivative written by hand.
 
-        sinc = gg.custom_vjp(scipy_sinc, lambda g, out, x: (g * slope(x),))
+        def launched(x):  # any code of raw arrays: here a kernel, that of a symmetric matrix
+            y = cp.empty_like(x)
+            raw_kernel((blocks,), (256,), (x, y, x.size))
+            return y
+
+        f = gg.custom_vjp(launched, lambda g, out, x: f(g))
+
+    A kernel that computes element by element is shorter with `elementwise_kernel`.
 
     Args:
         f: is called with arrays of the library in place of Tensors, and other arguments as they

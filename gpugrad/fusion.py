@@ -163,7 +163,8 @@ class Fusion:
         total: Any = None
         try:
             for name, argument, t in zip(names, arguments, dtypes):
-                term = run_rule(argument, variable(name, t), _variables(values, dtype))
+                kept = _variables(values, dtype)
+                term = run_rule(argument, variable(name, t), kept, forwards=True)
                 total = term if total is None else total + term
         except NotElementwise:
             return ()
@@ -225,16 +226,19 @@ class _Wanted(NamedTuple):
         return cls(argument, parent.dtype if summed else None, summed)
 
 
-def run_rule(argument: Argument, t: Symbol, variables: Mapping[str, Symbol]) -> Symbol:
+def run_rule(
+    argument: Argument, t: Symbol, variables: Mapping[str, Symbol], forwards: bool = False
+) -> Symbol:
     """The rule of an argument as an expression of `t` and what it keeps.
 
     Raises:
         NotElementwise: if it is none.
     """
-    if argument.vjp is None or not variables.keys() >= set(argument.names):
+    rule = argument.jvp if forwards else argument.vjp
+    if rule is None or not variables.keys() >= set(argument.names):
         raise NotElementwise("the rule needs more than elements")
     kept = [variables[name] for name in argument.names]
-    result = argument.vjp(t, kept[0] if len(kept) == 1 else tuple(kept))
+    result = rule(t, kept[0] if len(kept) == 1 else tuple(kept))
     if type(result) is not Symbol:
         raise NotElementwise("the rule gives no array")
     return result

@@ -197,7 +197,7 @@ class _Functions(Namespace):
         self.full_like = _full_like
         self.ones_like = functools.partial(_full_like, value=1)
         self.real = lambda x: x.astype(x.dtype.type(0).real.dtype)
-        self.positive = lambda x: x
+        self.positive = self.copy = lambda x: x
         self.square = lambda x: x * x
         self.reciprocal = lambda x: 1 / x
 

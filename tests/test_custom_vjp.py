@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 from helpers import array, assert_same, host, leaf
 
 import gpugrad as gg
@@ -153,6 +154,54 @@ def np_mul(a, b):
 
 def mul_back(g, out, a, b):
     return g * b, g * a
+
+
+# ---- what it is for: code of other libraries
+
+
+def test_a_raw_kernel(cuda):
+    """A stencil and its transpose, each the other's pullback: derivatives of every order."""
+    import cupy as cp
+
+    source = """
+    extern "C" __global__ void stencil(const double* x, double* y, int n, int step) {
+        int k = blockDim.x * blockIdx.x + threadIdx.x;
+        if (k >= n) return;
+        int other = k + step;
+        y[k] = 3 * x[k] - (other >= 0 && other < n ? x[other] : 0);
+    }
+    """
+    kernel = cp.RawKernel(source, "stencil")
+
+    def launched(step):
+        def stencil(x):
+            x = cp.ascontiguousarray(x)
+            y = cp.empty_like(x)
+            kernel((1,), (32,), (x, y, np.int32(x.size), np.int32(step)))
+            return y
+
+        return stencil
+
+    ahead = gg.custom_vjp(launched(1), lambda g, out, x: behind(g))
+    behind = gg.custom_vjp(launched(-1), lambda g, out, x: ahead(g))
+    with cuda:
+        x = array(np.linspace(-1, 1, 7))
+        assert_same(gg.jacobian(ahead)(x), 3 * np.eye(7) - np.eye(7, k=1))
+        check_grads(lambda x: ahead(x) ** 2 * ahead(x * x), (x,), order=2)
+        rows = gg.vmap(gg.grad(lambda x: gg.sum(ahead(x))))(x[None])
+        assert_same(rows[0], np.array([3.0, 2, 2, 2, 2, 2, 2]))
+
+
+def test_a_call_of_scipy():
+    """A sparse solver: the pullback solves with the transpose, jvp and all from it."""
+    matrix = scipy.sparse.diags_array(
+        [[1.0, 2.0], [4.0, 5.0, 6.0], [-1.0, 0.5]], offsets=[-1, 0, 1]
+    )
+    solvers = [scipy.sparse.linalg.factorized(m.tocsc()) for m in (matrix, matrix.T)]
+    solve = gg.custom_vjp(lambda b: solvers[0](b), lambda g, out, b: solve_transposed(g))
+    solve_transposed = gg.custom_vjp(lambda b: solvers[1](b), lambda g, out, b: solve(g))
+    check_grads(lambda b: solve(b) ** 3, (X,), order=2)
+    assert_same(gg.jacobian(solve)(X), np.linalg.inv(matrix.toarray()))
 
 
 # ---- never a silent zero

@@ -78,6 +78,7 @@ def test_every_public_function_is_in_the_table():
         "backends",
         "batching",
         "custom",
+        "custom_kernels",
         "jacobians",
         "tape",
         "transforms",

@@ -1,6 +1,8 @@
 """CuPy's own calls on Tensors, and NumPy's on tensors of a CUDA device."""
 
 import operator
+import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -164,13 +166,76 @@ def test_special_functions(cp):
 
 def test_kernels_without_a_derivative(cp):
     kernel = cp.ElementwiseKernel("T x", "T y", "y = x * x", "squared")
+    vectorized = cp.vectorize(squared)
     for t in (leaf(X), gg.asarray(cp.asarray(X))):
-        with pytest.raises(TypeError, match=r"squared: gpugrad knows no derivative.*t\.data"):
-            kernel(t)
+        message = (
+            "(squared|cupy_vectorize): gpugrad knows no derivative.*gpugrad.elementwise_kernel"
+        )
+        for call in (kernel, vectorized, lambda t: kernel(cp.asarray(X), t)):
+            with pytest.raises(TypeError, match=message):
+                call(t)
+        with pytest.raises(TypeError, match=r"gpugrad knows no derivative.*gpugrad\.custom_vjp"):
+            import_module("cupyx.scipy.special").zetac(t)
+
+
+RAW = """
+extern "C" __global__ void squares(const double* x, double* y, int n) {
+    int k = threadIdx.x;
+    if (k < n) y[k] = x[k] * x[k];
+}
+extern "C" __global__ void filled(double value, double* y) { y[threadIdx.x] = value; }
+"""
+
+
+def squared(x):
+    return x * x
+
+
+def test_kernels_that_do_not_ask(cp):
+    """CuPy itself refuses a Tensor, on the tape or off it, of any size, read or written."""
+    from cupyx import jit
+
+    def jit_squares(x, y, n):
+        k = jit.threadIdx.x
+        if k < n:
+            y[k] = x[k] * x[k]
+
+    squares, filled = (cp.RawKernel(RAW, name) for name in ("squares", "filled"))
+    module = cp.RawModule(code=RAW).get_function("squares")
+    with warnings.catch_warnings():  # that it is experimental
+        warnings.simplefilter("ignore", FutureWarning)
+        compiled = jit.rawkernel()(jit_squares)
     total = cp.ReductionKernel("T x", "T y", "x", "a + b", "y = a", "0", "total")
-    with pytest.raises(TypeError, match="Unsupported type"):
-        total(leaf(X))
+    x, y = cp.ones(3), cp.zeros(3)
+    for shape in ((3,), (1,), ()):
+        for t in (leaf(np.ones(shape)), gg.asarray(cp.ones(shape))):
+            for call in (
+                lambda t=t: squares((1,), (3,), (t, y, 3)),
+                lambda t=t: squares((1,), (3,), (x, t, 3)),
+                lambda t=t: module((1,), (3,), (t, y, 3)),
+                lambda t=t: filled((1,), (3,), (t, y)),
+                lambda t=t: compiled((1,), (3,), (t, y, 3)),
+                lambda t=t: compiled[1, 3](t, y, 3),
+                lambda t=t: total(t),
+                lambda t=t: total(x, out=t),
+            ):
+                with pytest.raises(TypeError, match=r"Unsupported type|not supported|ndarray"):
+                    call()
+            assert_same(t, np.ones(shape))
+    assert_same(y, np.zeros(3))
     np.testing.assert_allclose(float(total(leaf(X).data)), X.sum())
+
+
+def test_a_fused_function_runs_as_it_stands(cp):
+    """CuPy fuses only where all arguments are its arrays."""
+
+    @cp.fuse()
+    def damped(x):
+        return cp.exp(-x) * cp.sin(x)
+
+    out, got = gradient(damped, X)
+    np.testing.assert_allclose(out, np.exp(-X) * np.sin(X))
+    np.testing.assert_allclose(got, np.exp(-X) * (np.cos(X) - np.sin(X)))
 
 
 def test_arrays_are_not_made_of_tensors_on_the_tape(cp):

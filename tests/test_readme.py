@@ -33,6 +33,15 @@ def test_the_second_example():
     )
 
 
+def test_the_third_example(device):
+    scope = {}
+    exec(BLOCKS[2], scope)
+    r = host(scope["r"])
+    q = (3.405 / r) ** 6
+    expected = 24 * 119.8 * (2 * q * q - q) / r
+    np.testing.assert_allclose(host(scope["force"]), expected, rtol=1e-4, atol=1e-3)
+
+
 def test_all_examples_are_python():
     for block in BLOCKS:
         compile(block, "README.md", "exec")

@@ -138,6 +138,7 @@ class Backend:
     array_type: type
     array_types: tuple[type, ...]  # with the library's scalar types and subclasses of its arrays
     xp: Namespace
+    runs_kernels = False  # CUDA text
 
     def devices(self) -> list[Device]:
         """The usable devices, in order."""
@@ -174,6 +175,12 @@ class Backend:
             ValueError: if the device has no streams.
         """
         raise ValueError(f"a stream is given, but the device {self.kind!r} has none")
+
+    def elementwise_kernel(
+        self, in_params: str, out_params: str, operation: str, name: str, preamble: str
+    ) -> Callable[..., Any]:
+        """The user's own CUDA text, given as CuPy's ElementwiseKernel, as a function of arrays."""
+        raise NotImplementedError
 
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""

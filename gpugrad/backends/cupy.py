@@ -99,9 +99,12 @@ def _take_calls(cupy: Any) -> None:
             elif name != kernel.name:
                 function = named(name) or special(name)
         if function is None:
+            what, mend = "kernel", "declare it with gpugrad.elementwise_kernel"
+            if isinstance(kernel, cupy.ufunc):
+                what, mend = "ufunc", "give it one with gpugrad.custom_vjp"
             raise TypeError(
-                f"{kernel.name}: gpugrad knows no derivative of this kernel; "
-                "where none is wanted, give it the arrays themselves, t.data"
+                f"{kernel.name}: gpugrad knows no derivative of this {what}: {mend}; where none is "
+                "wanted, give it the arrays themselves, t.data"
             )
         if len(args) > kernel.nin:
             kwargs["out"] = args[kernel.nin :]
@@ -303,6 +306,7 @@ class CupyBackend(Backend):
     """CuPy arrays on one or several CUDA devices."""
 
     kind = KIND
+    runs_kernels = True
 
     def __init__(self, cupy: Any, count: int) -> None:
         self._cupy = cupy
@@ -386,6 +390,14 @@ class CupyBackend(Backend):
         if isinstance(stream, int):
             return self._cupy.cuda.Stream.from_external(_Stream(stream))
         return stream
+
+    def elementwise_kernel(
+        self, in_params: str, out_params: str, operation: str, name: str, preamble: str
+    ) -> Callable[..., Any]:
+        kernel = self._cupy.ElementwiseKernel(
+            in_params, out_params, operation, name, preamble=preamble
+        )
+        return kernel if len(self._devices) == 1 else _placed(self._cupy, kernel)
 
     def synchronize(self, device: Device) -> None:
         _refuse_transfer(f"a wait for {device}")

@@ -538,7 +538,7 @@ def _derivative(formula: Callable[..., Any], i: int, backwards: bool, t: Any, *a
         t = t if recorded else t.data
         if backwards and any(v.dtype.kind == "c" for v in (*arrays, out)):
             path = route(order, (place,))
-            swept = pull(path, {place}, {out.node: t}, record=recorded, release=False)
+            swept = pull(path, {place}, {out.node: t}, record=recorded)
             found = swept.get(place)
         else:
             found = push(order, {place: t}, record=recorded).get(out.node)

@@ -400,9 +400,9 @@ def memory(device: str | Device | None = None, *, reset_peak: bool = False) -> M
     On a GPU that of CuPy's current allocator: of the default pool or of another one (`pool` is what
     the pool holds of the device's memory); without a pool what all programs use of the device. The
     peak is watched from the first call on, in the threads that have called; each allocation then
-    takes half a microsecond more. (Of an asynchronous pool, and without a pool, it is the most that
-    a call has found.) On the CPU it is the memory of the process, on Linux its resident set, and
-    elsewhere only the peak is known and given for all three.
+    takes some microseconds more, for Python code is called. (Of an asynchronous pool, and without a
+    pool, it is the most that a call has found.) On the CPU it is the memory of the process, on
+    Linux its resident set, and elsewhere only the peak is known and given for all three.
 
     Args:
         device: the default device where None.

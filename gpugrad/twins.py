@@ -18,6 +18,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "erf",
+    "exp_sums",
     "gelu",
     "gelu_grad",
     "log_sigmoid",
@@ -422,25 +423,52 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return out.reshape(()) if axis is None else np.squeeze(out, axis)
 
 
-@_along
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """-log_softmax(logits)[i, labels[i]] for logits (N, C) and integer labels (N,): shape (N,)."""
-    e, _ = _shifted(logits, 1)
-    picked = e[np.arange(len(labels)), labels]
+def _in_working_dtype(x: Array) -> Array:
+    return np.asarray(x, working_dtypes(x.dtype)[0])
+
+
+@_quiet
+def exp_sums(x: Array) -> Array:
+    """The sum of exp(x) of each row as total * exp(top): columns top and total, shape (n, 2).
+
+    In the dtype to compute in; top is the largest entry, total what exp(x - top) adds up to.
+    """
+    x = _in_working_dtype(x)
+    e, top = _shifted(x, 1)
     np.exp(e, out=e)
-    out = np.add.reduce(e, axis=1)
-    np.log(out, out=out)
-    out -= picked
+    out = np.empty((len(x), 2), x.dtype)
+    out[:, :1] = top
+    np.add.reduce(e, axis=1, out=out[:, 1])
     return out
 
 
 @_quiet
-def cross_entropy_grad(g: Array, logits: Array, labels: Array) -> Array:
-    """g[i] * (softmax(logits)[i, j] - (j == labels[i])): shape (N, C)."""
+def cross_entropy(logits: Array, labels: Array, sums: Array) -> Array:
+    """-log_softmax(logits)[i, labels[i]] for logits (N, C) and integer labels (N,): shape (N,).
+
+    `sums` is ``exp_sums(logits)``.
+    """
+    out = np.log(sums[:, 1])
+    out -= _in_working_dtype(logits[np.arange(len(labels)), labels]) - sums[:, 0]
+    return out.astype(working_dtypes(logits.dtype)[1], copy=False)
+
+
+@_quiet
+def cross_entropy_grad(g: Array, logits: Array, labels: Array, sums: Array) -> Array:
+    """g[i] * (softmax(logits)[i, j] - (j == labels[i])): shape (N, C).
+
+    `sums` is ``exp_sums(logits)``.
+    """
     work, result = working_dtypes(np.result_type(g, logits))
-    out = softmax(np.asarray(logits, work), 1)
-    out[np.arange(len(labels)), labels] -= 1
-    out *= np.asarray(g, work)[:, None]
+    g = np.asarray(g, work)
+    out = np.asarray(logits, work) - sums[:, :1]
+    np.exp(out, out=out)
+    total, index = sums[:, 1], (np.arange(len(labels)), labels)
+    of_labels = out[index] / total
+    of_labels -= 1
+    of_labels *= g
+    out *= (g / total)[:, None]
+    out[index] = of_labels
     return out.astype(result, copy=False)
 
 

@@ -22,6 +22,10 @@ if EMULATOR:
 
     if os.environ.get("RECORD_DIR"):
         import record  # noqa: F401
+    if os.environ.get("EMU_EXACT"):  # every array a block of its own, for AddressSanitizer
+        import cupy
+
+        cupy.cuda.set_allocator(None)
 
 import gpugrad as gg  # noqa: E402
 

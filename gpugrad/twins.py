@@ -423,17 +423,14 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return out.reshape(()) if axis is None else np.squeeze(out, axis)
 
 
-def _in_working_dtype(x: Array) -> Array:
-    return np.asarray(x, working_dtypes(x.dtype)[0])
-
-
 @_quiet
 def exp_sums(x: Array) -> Array:
     """The sum of exp(x) of each row as total * exp(top): columns top and total, shape (n, 2).
 
     In the dtype to compute in; top is the largest entry, total what exp(x - top) adds up to.
     """
-    x = _in_working_dtype(x)
+    if x.dtype.char not in "fd":
+        x = np.asarray(x, working_dtypes(x.dtype)[0])
     e, top = _shifted(x, 1)
     np.exp(e, out=e)
     out = np.empty((len(x), 2), x.dtype)
@@ -442,15 +439,17 @@ def exp_sums(x: Array) -> Array:
     return out
 
 
-@_quiet
+@_along
 def cross_entropy(logits: Array, labels: Array, sums: Array) -> Array:
     """-log_softmax(logits)[i, labels[i]] for logits (N, C) and integer labels (N,): shape (N,).
 
     `sums` is ``exp_sums(logits)``.
     """
+    picked = logits[np.arange(len(labels)), labels]
+    picked -= sums[:, 0]
     out = np.log(sums[:, 1])
-    out -= _in_working_dtype(logits[np.arange(len(labels)), labels]) - sums[:, 0]
-    return out.astype(working_dtypes(logits.dtype)[1], copy=False)
+    out -= picked
+    return out
 
 
 @_quiet

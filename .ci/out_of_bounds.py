@@ -9,8 +9,10 @@ import sys
 
 sys.path.insert(0, os.environ["GPUGRAD_CUPY_EMU"])
 
+import cupy_emu  # noqa: F401
+
+# isort: split
 import cupy
-import cupy_emu  # noqa: F401  (before CuPy)
 
 cupy.cuda.set_allocator(None)  # every array a block of its own
 next_one = cupy.ElementwiseKernel("raw T x", "T y", "y = x[i + 1]", "out_of_bounds")

@@ -563,11 +563,14 @@ class Library(Namespace):
         values = [x.values for x in arrays]
         return self._made(self._module.einsum(f"{inputs}->{output}", *values, **options), batched)
 
-    def cross_entropy(self, logits: Any, labels: Any) -> Any:
-        return self._by_rows(self._module.cross_entropy, logits, labels)
+    def exp_sums(self, logits: Any) -> Any:
+        return self._by_rows(self._module.exp_sums, logits)
 
-    def cross_entropy_grad(self, g: Any, logits: Any, labels: Any) -> Any:
-        return self._by_rows(self._module.cross_entropy_grad, g, logits, labels)
+    def cross_entropy(self, *arrays: Any) -> Any:
+        return self._by_rows(self._module.cross_entropy, *arrays)
+
+    def cross_entropy_grad(self, *arrays: Any) -> Any:
+        return self._by_rows(self._module.cross_entropy_grad, *arrays)
 
     def _by_rows(self, f: Callable[..., Any], *arrays: Any) -> Any:
         """f, in which every row stands for itself, of the rows of all examples."""

@@ -292,7 +292,7 @@ def gamma_slope(a: Array, z: Array) -> Array:
 def _slope(a: Array, z: Array) -> Array:
     log_ratio = np.log(z) - _digamma(a)
     out = np.where((a > 0) & (z >= 0), 0.0, np.nan)
-    near, far = (z > 0) & (z < 4), z >= 4
+    near, far = (a > 0) & (z > 0) & (z < 4), (a > 0) & (z >= 4)
     b, x, log_x = a[near], z[near], log_ratio[near]
     # F / f = z * total, with total = 1/a + z/(a (a+1)) + z^2/(a (a+1) (a+2)) + ...
     term = 1 / b

@@ -18,6 +18,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_grad",
     "erf",
+    "exp_sums",
     "gelu",
     "gelu_grad",
     "log_sigmoid",
@@ -422,25 +423,51 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Array:
     return out.reshape(()) if axis is None else np.squeeze(out, axis)
 
 
-@_along
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """-log_softmax(logits)[i, labels[i]] for logits (N, C) and integer labels (N,): shape (N,)."""
-    e, _ = _shifted(logits, 1)
-    picked = e[np.arange(len(labels)), labels]
+@_quiet
+def exp_sums(x: Array) -> Array:
+    """The sum of exp(x) of each row as total * exp(top): columns top and total, shape (n, 2).
+
+    In the dtype to compute in; top is the largest entry, total what exp(x - top) adds up to.
+    """
+    if x.dtype.char not in "fd":
+        x = np.asarray(x, working_dtypes(x.dtype)[0])
+    e, top = _shifted(x, 1)
     np.exp(e, out=e)
-    out = np.add.reduce(e, axis=1)
-    np.log(out, out=out)
+    out = np.empty((len(x), 2), x.dtype)
+    out[:, :1] = top
+    np.add.reduce(e, axis=1, out=out[:, 1])
+    return out
+
+
+@_along
+def cross_entropy(logits: Array, labels: Array, sums: Array) -> Array:
+    """-log_softmax(logits)[i, labels[i]] for logits (N, C) and integer labels (N,): shape (N,).
+
+    `sums` is ``exp_sums(logits)``.
+    """
+    picked = logits[np.arange(len(labels)), labels]
+    picked -= sums[:, 0]
+    out = np.log(sums[:, 1])
     out -= picked
     return out
 
 
 @_quiet
-def cross_entropy_grad(g: Array, logits: Array, labels: Array) -> Array:
-    """g[i] * (softmax(logits)[i, j] - (j == labels[i])): shape (N, C)."""
+def cross_entropy_grad(g: Array, logits: Array, labels: Array, sums: Array) -> Array:
+    """g[i] * (softmax(logits)[i, j] - (j == labels[i])): shape (N, C).
+
+    `sums` is ``exp_sums(logits)``.
+    """
     work, result = working_dtypes(np.result_type(g, logits))
-    out = softmax(np.asarray(logits, work), 1)
-    out[np.arange(len(labels)), labels] -= 1
-    out *= np.asarray(g, work)[:, None]
+    g = np.asarray(g, work)
+    out = np.asarray(logits, work) - sums[:, :1]
+    np.exp(out, out=out)
+    total, index = sums[:, 1], (np.arange(len(labels)), labels)
+    of_labels = out[index] / total
+    of_labels -= 1
+    of_labels *= g
+    out *= (g / total)[:, None]
+    out[index] = of_labels
     return out.astype(result, copy=False)
 
 

@@ -32,8 +32,10 @@ template <class T, class W> __device__ T log_softmax(T x, W top, W total) {
 
 // a class number in [0, classes), counted from the end if negative; what is out of range wraps
 template <class L> __device__ long long wrapped(L label, long long classes) {
-  const long long k = static_cast<long long>(label) % classes;
-  return k < 0 ? k + classes : k;
+  const long long k = static_cast<long long>(label);
+  if (0 <= k && k < classes) return k;  // without the division, which every element would do
+  const long long rest = k % classes;
+  return rest < 0 ? rest + classes : rest;
 }
 
 // -log_softmax(x)[label], given the x of the label

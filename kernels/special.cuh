@@ -126,7 +126,7 @@ __device__ inline double digamma_of(double x) {
   double out = 0;
   if (x <= 0) {
     if (x == floor(x)) return x == 0 ? copysign(infinity(), -x) : nan("");
-    out = -3.14159265358979323846 / tan(3.14159265358979323846 * (x - floor(x)));
+    out = -3.14159265358979323846 / tan(3.14159265358979323846 * (x - rint(x)));
     x = 1 - x;
   }
   for (; x < 10; x += 1) out -= 1 / x;
@@ -152,7 +152,7 @@ __device__ inline double hankel(int n, double x, double sign) {
 }
 
 __device__ inline double scaled_i(int n, double x) {
-  if (!(x < 25)) return isnan(x) ? x : hankel(n, x, -1) / sqrt(6.2831853071795864769 * x);
+  if (!(x < 25)) return isnan(x) ? x : hankel(n, x, -1) * (0.39894228040143267794 / sqrt(x));
   const double q = 0.25 * x * x;
   double term = n ? 0.5 * x : 1, sum = term;
   for (int k = 1; k < 200 && term > 1e-17 * sum; ++k) {
@@ -168,7 +168,7 @@ __device__ inline double scaled_k(int n, double x) {
   if (x == 0) return infinity();
   if (x >= 25) return hankel(n, x, 1) * sqrt(1.57079632679489661923 / x);
   if (x < 1) {
-    const double q = 0.25 * x * x, log_part = log(0.5 * x);
+    const double q = 0.25 * x * x, log_part = log(x) - 0.69314718055994530942;
     // psi(k + 1) + psi(k + n + 1), from k = 0 on
     double psi = -1.15443132980306572121 + n, term = n ? 0.5 * x : 1, sum = 0;
     for (int k = 0; k < 16; ++k) {
@@ -195,11 +195,11 @@ template <class T> __device__ T i1e(T x) {
 }
 template <class T> __device__ T i0(T x_) {
   const double x = fabs(double(widen(x_)));
-  return static_cast<T>(isinf(x) ? x : exp(0.5 * x) * scaled_i(0, x) * exp(0.5 * x));
+  return static_cast<T>(x > 1000 ? infinity() : exp(0.5 * x) * scaled_i(0, x) * exp(0.5 * x));
 }
 template <class T> __device__ T i1(T x_) {
   const double x = fabs(double(widen(x_)));
-  const double out = isinf(x) ? x : exp(0.5 * x) * scaled_i(1, x) * exp(0.5 * x);
+  const double out = x > 1000 ? infinity() : exp(0.5 * x) * scaled_i(1, x) * exp(0.5 * x);
   return static_cast<T>(copysign(out, double(widen(x_))));
 }
 template <class T> __device__ T k0e(T x) { return static_cast<T>(scaled_k(0, widen(x))); }

@@ -22,6 +22,10 @@ if EMULATOR:
 
     if os.environ.get("RECORD_DIR"):
         import record  # noqa: F401
+    if os.environ.get("EMU_EXACT"):  # every array a block of its own, for AddressSanitizer
+        import cupy
+
+        cupy.cuda.set_allocator(None)
 
 import gpugrad as gg  # noqa: E402
 
@@ -33,6 +37,16 @@ except gg.DeviceError as error:
         raise
     CUDA = None
     NO_CUDA = str(error)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cuda", action="store_true", help="only tests that run on a CUDA device")
+
+
+def on_cuda(item):
+    """Whether a test runs on a CUDA device."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return "cuda" in (params.get("device"), *item.fixturenames)
 
 
 def pytest_report_header():
@@ -50,8 +64,10 @@ def pytest_collection_modifyitems(config, items):
         needs = params.get("needs") or getattr(params.get("row"), "needs", "")
         if "emulated" in item.fixturenames and not EMULATOR:
             return False
-        if EMULATOR and needs:  # no cuSOLVER, no cuFFT there
-            return "cuda" not in (params.get("device"), *item.fixturenames)
+        if config.getoption("cuda") and not on_cuda(item):
+            return False
+        if EMULATOR and needs and on_cuda(item):  # no cuSOLVER, no cuFFT there
+            return False
         return count >= (2 if item.get_closest_marker("devices") else "cuda" in item.fixturenames)
 
     left_out = [item for item in items if not can_run(item)]

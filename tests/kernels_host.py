@@ -20,6 +20,7 @@ SPECIAL_UNARY = (
 SPECIAL_BINARY = (
     *("gamma_slope", "huber", "kl_div", "pseudo_huber", "rel_entr", "xlog1py", "xlogy"),
 )
+CHOICE = ("maximum", "minimum")
 DIVISION = ("floor_divide", "remainder")
 TYPES = ("float", "double", "float16", "bfloat16")
 
@@ -164,12 +165,12 @@ def _each_type():
             "{ for (long k = 0; k < m + n - 1; ++k) "
             f"y[k] = gpugrad::convolved<{t}>(a, b, k, m, n); }}"
         )
-        for name in UNARY + SPECIAL_UNARY:
+        for name in (*UNARY, *SPECIAL_UNARY, "sign"):
             yield (
                 f"void {name}_{t}(const {t} *x, {t} *y, long n) "
                 f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(x[i]); }}"
             )
-        for name in BINARY + DIVISION + SPECIAL_BINARY:
+        for name in BINARY + CHOICE + DIVISION + SPECIAL_BINARY:
             yield (
                 f"void {name}_{t}(const {t} *g, const {t} *x, {t} *y, long n) "
                 f"{{ for (long i = 0; i < n; ++i) y[i] = gpugrad::{name}(g[i], x[i]); }}"
@@ -215,6 +216,7 @@ class HostKernels:
                 _source(
                     "common",
                     "activations",
+                    "choice",
                     "division",
                     "softmax",
                     "optimizers",

@@ -1006,20 +1006,27 @@ def _softmax_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
     def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return log_of_sum(_as_float(x), axis=axis, keepdims=keepdims)
 
-    def cross_entropy(logits: Any, labels: Any) -> Any:
+    def exp_sums(x: Any) -> Any:
+        x = _as_float(x)
+        out = cupy.empty((len(x), 2), working_dtypes(x.dtype)[0])
+        top_and_total(x, out[:, 0], out[:, 1], axis=1)
+        return out
+
+    def cross_entropy(logits: Any, labels: Any, sums: Any) -> Any:
         x = _as_float(logits)
         if checks_bounds():
             _check_bounds(labels, x.shape[1], 1)
-        top, total = sums(x, 1)
-        return loss_of(x, labels, top[:, 0], total[:, 0], x.shape[1])
+        return loss_of(x, labels, sums[:, 0], sums[:, 1], x.shape[1])
 
-    def cross_entropy_grad(g: Any, logits: Any, labels: Any) -> Any:
+    def cross_entropy_grad(g: Any, logits: Any, labels: Any, sums: Any) -> Any:
         g, x = _same_float(g, logits)
-        return slope_of(g[:, None], x, labels[:, None], *sums(x, 1), x.shape[1])
+        top, total = sums[:, :1], sums[:, 1:]
+        return slope_of(g[:, None], x, labels[:, None], top, total, x.shape[1])
 
     return {
         "cross_entropy": cross_entropy,
         "cross_entropy_grad": cross_entropy_grad,
+        "exp_sums": exp_sums,
         "log_softmax": log_softmax,
         "logsumexp": logsumexp,
         "softmax": softmax,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..rules import elementwise, fused, general, xp
+from ..rules import check_arrays, constant, elementwise, fused, general, refusal, xp
 from .creation import ones_like, zeros_like
 from .elementwise import clip, exp, tanh
 
@@ -120,8 +120,16 @@ def log_softmax(x: Any, /, *, axis: int = -1) -> Any:
     return xp(x).log_softmax(x, axis)
 
 
-def _per_row(t: Any, logits: Any, labels: Any) -> Any:
-    gradient = cross_entropy_grad(ones_like(t[:, 0]), logits, labels)
+@constant
+def exp_sums(logits: Any, /) -> Any:
+    """What `cross_entropy` and its derivative share: (n, 2), the largest of each row and the sum
+    of the exponentials of the distances to it. A function of `logits`, taken into account in the
+    rules of both."""
+    return xp(logits).exp_sums(logits)
+
+
+def _per_row(t: Any, logits: Any, labels: Any, sums: Any) -> Any:
+    gradient = cross_entropy_grad(ones_like(t[:, 0]), logits, labels, sums)
     return (t * gradient).sum(axis=1)
 
 
@@ -129,10 +137,6 @@ def _curvature(t: Any, g: Any, logits: Any) -> Any:
     return g.reshape((-1, 1)) * _softmax_rule(t, softmax(logits), -1)
 
 
-@general(
-    (lambda t, logits, labels: cross_entropy_grad(t, logits, labels), None),
-    (lambda t, logits, labels: _per_row(t, logits, labels), None),
-)
 def cross_entropy(logits: Any, labels: Any, /) -> Any:
     """-log softmax(logits)[label] per row.
 
@@ -147,25 +151,45 @@ def cross_entropy(logits: Any, labels: Any, /) -> Any:
         ValueError: if the shapes do not fit; TypeError: if `labels` are no integers.
         IndexError: for a label out of range; on a GPU inside `check_bounds`.
     """
+    check_arrays("cross_entropy", logits, labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError("logits must have shape (n, classes) and labels (n,)")
+        error: Exception = ValueError("logits must have shape (n, classes) and labels (n,)")
+        raise refusal("cross_entropy", (logits, labels), error)
     if labels.dtype.kind not in "iu":
-        raise TypeError("labels must be integers, the number of the right class")
-    return xp(logits).cross_entropy(logits, labels)
+        error = TypeError("labels must be integers, the number of the right class")
+        raise refusal("cross_entropy", (logits, labels), error)
+    return _cross_entropy(logits, labels, exp_sums(logits))
 
 
 @general(
     (
-        lambda t, logits, labels: _per_row(t, logits, labels),
+        lambda t, logits, labels, sums: cross_entropy_grad(t, logits, labels, sums),
+        None,
+        None,
+    ),
+    (lambda t, logits, labels, sums: _per_row(t, logits, labels, sums), None, None),
+)
+def _cross_entropy(logits: Any, labels: Any, sums: Any, /) -> Any:
+    return xp(logits).cross_entropy(logits, labels, sums)
+
+
+@general(
+    (
+        lambda t, logits, labels, sums: _per_row(t, logits, labels, sums),
         lambda t, g, logits: _curvature(t, g, logits),
+        None,
         None,
     ),
     (
-        lambda t, logits, labels: cross_entropy_grad(t, logits, labels),
+        lambda t, logits, labels, sums: cross_entropy_grad(t, logits, labels, sums),
         lambda t, g, logits: _curvature(t, g, logits),
+        None,
         None,
     ),
 )
-def cross_entropy_grad(g: Any, logits: Any, labels: Any, /) -> Any:
-    """The vjp of `cross_entropy`: g (n,) to (n, classes), g * (softmax(logits) - one at label)."""
-    return xp(logits).cross_entropy_grad(g, logits, labels)
+def cross_entropy_grad(g: Any, logits: Any, labels: Any, sums: Any, /) -> Any:
+    """The vjp of `cross_entropy`: g (n,) to (n, classes), g * (softmax(logits) - one at label).
+
+    `sums` is `exp_sums(logits)`, which the forward pass computed.
+    """
+    return xp(logits).cross_entropy_grad(g, logits, labels, sums)

@@ -111,21 +111,26 @@ _CALLS = {
 }
 _COMPLEX_CALLS = {"abs": "abs", "conj": "conj"}
 
-# the functions of kernels/<file>.cuh that take real numbers of one dtype and give one
+
+class DeviceFunction(NamedTuple):
+    """A function of kernels/<file>.cuh, of real numbers of one dtype and to it."""
+
+    file: str
+    arity: int
+
+
 DEVICE_FUNCTIONS = {
-    name: file
-    for file, names in {
-        "activations": (
-            "erf gelu gelu_grad log_sigmoid relu relu_grad sigmoid sigmoid_grad silu silu_grad "
-            "softplus tanh_grad"
-        ),
-        "choice": "maximum minimum sign",
-        "division": "floor_divide remainder",
-        "special": (
-            "digamma ellipe entr erfcx exprel gamma_slope huber i0 i0e i1 i1e k0 k0e k1 k1e kl_div "
-            "log_ndtr logit ndtr ndtri pseudo_huber rel_entr rgamma sinc spence xlog1py xlogy"
-        ),
-    }.items()
+    name: DeviceFunction(file, arity)
+    for file, arity, names in (
+        ("activations", 1, "erf gelu log_sigmoid relu sigmoid silu softplus"),
+        ("activations", 2, "gelu_grad relu_grad sigmoid_grad silu_grad tanh_grad"),
+        ("choice", 1, "sign"),
+        ("choice", 2, "maximum minimum"),
+        ("division", 2, "floor_divide remainder"),
+        ("special", 1, "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e log_ndtr"),
+        ("special", 1, "logit ndtr ndtri rgamma sinc spence"),
+        ("special", 2, "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
+    )
     for name in names.split()
 }
 # the files that each file needs before it
@@ -134,7 +139,7 @@ _BEFORE = {"special": ("activations",)}
 
 def files_of(names: Iterable[str]) -> tuple[str, ...]:
     """The files of kernels/ that device functions of these names need, in order."""
-    wanted = {DEVICE_FUNCTIONS[name] for name in names if name in DEVICE_FUNCTIONS}
+    wanted = {DEVICE_FUNCTIONS[name].file for name in names if name in DEVICE_FUNCTIONS}
     wanted = wanted.union(*(_BEFORE.get(file, ()) for file in wanted))
     return ("common", *sorted(wanted)) if wanted else ()
 

@@ -8,20 +8,18 @@ import subprocess
 import numpy as np
 
 from gpugrad.backends.cupy import _source
+from gpugrad.symbols import DEVICE_FUNCTIONS
 
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 
-UNARY = ("sigmoid", "softplus", "log_sigmoid", "silu", "gelu", "erf", "relu")
-BINARY = ("sigmoid_grad", "silu_grad", "gelu_grad", "tanh_grad", "relu_grad")
-SPECIAL_UNARY = (
-    *("digamma", "ellipe", "entr", "erfcx", "exprel", "i0", "i0e", "i1", "i1e"),
-    *("k0", "k0e", "k1", "k1e", "log_ndtr", "logit", "ndtr", "ndtri", "rgamma", "sinc", "spence"),
-)
-SPECIAL_BINARY = (
-    *("gamma_slope", "huber", "kl_div", "pseudo_huber", "rel_entr", "xlog1py", "xlogy"),
-)
-CHOICE = ("maximum", "minimum")
-DIVISION = ("floor_divide", "remainder")
+
+def _names(file, arity):
+    return [name for name, f in DEVICE_FUNCTIONS.items() if f == (file, arity)]
+
+
+UNARY, BINARY = _names("activations", 1), _names("activations", 2)
+SPECIAL_UNARY, SPECIAL_BINARY = _names("special", 1), _names("special", 2)
+CHOICE, DIVISION = _names("choice", 2), _names("division", 2)
 TYPES = ("float", "double", "float16", "bfloat16")
 
 # stand-ins for CuPy's two-byte types: converted to and from float, rounded to nearest even

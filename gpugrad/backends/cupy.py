@@ -22,7 +22,7 @@ from .. import backends, fusion
 from ..batches import BatchedArray
 from ..modes import checks_bounds, is_deterministic, refuses_transfers
 from ..rules import raw
-from ..symbols import working_type
+from ..symbols import DEVICE_FUNCTIONS, files_of, working_type
 from ..tensor import Tensor
 from ..twins import places, working_dtypes
 from . import About, Backend, Device, DeviceError, Memory, Namespace, TransferError
@@ -872,17 +872,11 @@ def _same_float(*arrays: Any) -> tuple[Any, ...]:
 
 def _kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
     kernels: dict[str, Callable[..., Any]] = {}
-    activations = _source("common", "activations")
-    for name in ("sigmoid", "softplus", "log_sigmoid", "silu", "gelu", "erf", "relu"):
-        kernel = cupy.ElementwiseKernel(
-            "T x", "T y", f"y = gpugrad::{name}(x)", f"gpugrad_{name}", preamble=activations
-        )
-        kernels[name] = _unary(kernel, keep="biu" if name == "relu" else "")
-    for name in ("sigmoid_grad", "silu_grad", "gelu_grad", "tanh_grad", "relu_grad"):
-        kernel = cupy.ElementwiseKernel(
-            "T g, T x", "T y", f"y = gpugrad::{name}(g, x)", f"gpugrad_{name}", preamble=activations
-        )
-        kernels[name] = _binary(kernel)
+    for name, (file, arity) in DEVICE_FUNCTIONS.items():
+        if file == "activations":
+            kernel = _device_function(cupy, name)
+            keep = "biu" if name == "relu" else ""
+            kernels[name] = _unary(kernel, keep) if arity == 1 else _binary(kernel)
     return {
         **kernels,
         **_division_kernels(cupy),
@@ -891,6 +885,18 @@ def _kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
         **_patch_kernels(cupy),
         **_element_functions(cupy),
     }
+
+
+def _device_function(cupy: Any, name: str) -> Any:
+    """The kernel that applies a function of kernels/*.cuh to every element."""
+    names = ["x"] if DEVICE_FUNCTIONS[name].arity == 1 else ["a", "b"]
+    return cupy.ElementwiseKernel(
+        ", ".join(f"T {x}" for x in names),
+        "T y",
+        f"y = gpugrad::{name}({', '.join(names)})",
+        f"gpugrad_{name}",
+        preamble=_source(*files_of([name])),
+    )
 
 
 def _unary(kernel: Any, keep: str) -> Callable[[Any], Any]:
@@ -915,13 +921,7 @@ def _division_kernels(cupy: Any) -> dict[str, Callable[..., Any]]:
     """NumPy's floor_divide and remainder of floats; CuPy's round a / b first."""
 
     def division(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
-        kernel = cupy.ElementwiseKernel(
-            "T a, T b",
-            "T y",
-            f"y = gpugrad::{name}(a, b)",
-            f"gpugrad_{name}",
-            preamble=_source("common", "division"),
-        )
+        kernel = _device_function(cupy, name)
 
         def call(a: Any, b: Any) -> Any:
             operands = [x.dtype if hasattr(x, "dtype") else x for x in (a, b)]
@@ -1380,15 +1380,8 @@ def _element_functions(cupy: Any) -> dict[str, Callable[..., Any]]:
 class _SpecialFunctions:
     """kernels/special.cuh, then `cupyx.scipy.special`, over all real dtypes."""
 
-    _KERNELS = (
-        ("x", "digamma ellipe entr erfcx exprel i0 i0e i1 i1e k0 k0e k1 k1e"),
-        ("x", "log_ndtr logit ndtr ndtri rgamma sinc spence"),
-        ("x, T y", "gamma_slope huber kl_div pseudo_huber rel_entr xlog1py xlogy"),
-    )
-
     def __init__(self, cupy: Any) -> None:
         self._cupy = cupy
-        self._params = {name: params for params, names in self._KERNELS for name in names.split()}
 
     def __getattr__(self, name: str) -> Any:
         function = self._over_floats(self._find(name))
@@ -1396,15 +1389,8 @@ class _SpecialFunctions:
         return function
 
     def _find(self, name: str) -> Any:
-        if name in self._params:
-            params = self._params[name]
-            return self._cupy.ElementwiseKernel(
-                f"T {params}",
-                "T out",
-                f"out = gpugrad::{name}({params.replace('T ', '')})",
-                f"gpugrad_{name}",
-                preamble=_source("common", "activations", "special"),
-            )
+        if name in DEVICE_FUNCTIONS and DEVICE_FUNCTIONS[name].file == "special":
+            return _device_function(self._cupy, name)
         own = getattr(type(self), f"_{name}", None)
         return functools.partial(own, self) if own else self._of_cupy(name)
 

@@ -15,7 +15,7 @@ from kernels_host import COMPILER, HALVES
 
 import gpugrad as gg
 from gpugrad import backends
-from gpugrad.backends.cupy import _source
+from gpugrad.cuda.source import source_of
 from gpugrad.fusion import Fusion
 from gpugrad.symbols import working_type
 from gpugrad.testing.table import ROWS
@@ -114,7 +114,7 @@ class Host:
             HALVES,
             "#include <complex>",
             "using namespace std;",
-            _source("common", *files),
+            source_of("common", *files),
             'extern "C" {',
         ]
         for head, kernel in kernels.items():

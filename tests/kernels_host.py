@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 
-from gpugrad.backends.cupy import _source
+from gpugrad.cuda.source import source_of
 from gpugrad.symbols import DEVICE_FUNCTIONS
 
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
@@ -211,7 +211,7 @@ class HostKernels:
         text = "\n".join(
             [
                 HALVES,
-                _source(
+                source_of(
                     "common",
                     "activations",
                     "choice",

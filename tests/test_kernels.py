@@ -622,7 +622,7 @@ def test_kernels_of_optimizers_agree_with_twins(on_gpu, dtype, state):
 def test_kernels_of_patches_agree_with_twins(on_gpu, window, dtype, narrow, monkeypatch):
     backend, put = on_gpu
     if not narrow:  # as for arrays that are too large to be tested
-        monkeypatch.setattr(backends.cupy, "_NARROW", 0)
+        monkeypatch.setattr("gpugrad.cuda.kernels._NARROW", 0)
     x, p = images(window, dtype)
     shape, size, *options = window
     for a in (x, np.asfortranarray(x)):

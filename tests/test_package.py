@@ -20,14 +20,14 @@ PROBE = """
 import importlib.util, pathlib, sys
 import numpy as np
 import gpugrad as gg
-from gpugrad.backends.cupy import _source
+from gpugrad.cuda.source import source_of
 
 x = np.asarray([1.0, 2.0])
 gradient = gg.grad(lambda x: gg.sum(gg.sigmoid(x) * x))(x)
 assert isinstance(gradient, np.ndarray) and gradient.shape == (2,), gradient
 assert "cupy" not in sys.modules
 for path in pathlib.Path(sys.argv[1]).glob("*.cuh"):
-    assert _source(path.stem) == path.read_text()
+    assert source_of(path.stem) == path.read_text()
 if sys.argv[2] == "no module":
     assert importlib.util.find_spec("kernels") is None
 print(gg.__file__)

@@ -1,0 +1,1 @@
+"""What runs on CUDA arrays: functions and kernels, given CuPy as `cp` by its backend."""

@@ -218,12 +218,6 @@ class Backend:
         work()
         return time.perf_counter() - start
 
-    def peak(self, device: Device, work: Callable[[], Any]) -> int:
-        """How many bytes of the memory of `device` are handed out at the height of `work()`, more
-        than before.
-        """
-        raise NotImplementedError
-
     def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
         """How many kernels `work()` launches on `device`; None where that cannot be told."""
         return None

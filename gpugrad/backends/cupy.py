@@ -500,24 +500,6 @@ class CupyBackend(Backend):
             stop.synchronize()
             return self._cupy.cuda.get_elapsed_time(start, stop) / 1e3
 
-    def peak(self, device: Device, work: Callable[[], Any]) -> int:
-        class Peak(self._cupy.cuda.MemoryHook):  # type: ignore[name-defined]
-            name = "gpugrad_peak"
-            now = highest = 0
-
-            def malloc_postprocess(self, **what: Any) -> None:
-                if what["device_id"] == device.index:
-                    self.now += what["mem_size"]
-                    self.highest = max(self.highest, self.now)
-
-            def free_postprocess(self, **what: Any) -> None:
-                if what["device_id"] == device.index:
-                    self.now -= what["mem_size"]
-
-        with self.scope(device), Peak() as peak:
-            work()
-        return peak.highest
-
     def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
         """An emulated device counts them; on a GPU `work` is captured as a CUDA graph, and the
         graph's kernel nodes are counted: None where CuPy or CUDA refuse to capture it (cuBLAS,

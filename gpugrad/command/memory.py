@@ -14,28 +14,22 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from .. import backends
+from ..backends import memory
 from . import tasks
 
 
-def host_peak(run: Callable[[], Any]) -> int:
-    """Growth of the resident memory of this process during `run`, in bytes (Linux, glibc)."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: proc(5)
+def growth(run: Callable[[], Any], device: str) -> int:
+    """Growth of `gpugrad.memory` at the height of `run`, in bytes; on the CPU needs Linux, glibc."""
+    if device == "cpu":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before = memory(device, reset_peak=True).used
     run()
-    return _status("VmHWM") - before
+    return memory(device).peak - before
 
 
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
-def torch_peak(run: Callable[[], Any]) -> int:
+def torch_growth(run: Callable[[], Any]) -> int:
     """Growth of what PyTorch's CUDA allocator has handed out during `run`, in bytes."""
     import torch
 
@@ -59,13 +53,8 @@ def main(label: str, device: str, depth: int, width: int) -> int:
     job = variant.build(inputs, device)
     job.run()
     gc.collect()
-    if device == "cpu":
-        found = host_peak(job.run)
-    elif variant.library == "torch":
-        found = torch_peak(job.run)
-    else:
-        where = backends.device(device)
-        found = backends.backend_of_kind(where.kind).peak(where, job.run)
+    on_gpu = variant.library == "torch" and device != "cpu"
+    found = torch_growth(job.run) if on_gpu else growth(job.run, device)
     right = tasks.expected(tasks.NETWORK, inputs)
     tasks.check(
         f"{label}, deep network", tasks.outcome(inputs, variant.build(inputs, device)), right

@@ -21,7 +21,7 @@ from . import tasks
 
 
 def growth(run: Callable[[], Any], device: str) -> int:
-    """Growth of `gpugrad.memory` at the height of `run`, in bytes; on the CPU needs Linux, glibc."""
+    """Growth of `gpugrad.memory` at the height of `run`, in bytes; on the CPU for glibc."""
     if device == "cpu":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = memory(device, reset_peak=True).used

@@ -201,6 +201,23 @@ def test_convolution(host_kernels, dtype):
     assert_close(host_kernels.convolved(a, b), expected, units_of(dtype))
 
 
+@each_dtype
+def test_sums_and_writes_in_order(host_kernels, dtype):
+    values = special(dtype).reshape(1, -1, 1)
+    index = np.arange(values.size) // 2
+    array = np.ones((1, index[-1] + 1, 1)).astype(dtype)
+    expected = array.astype(np.float64 if dtype == np.float64 else np.float32)
+    with np.errstate(all="ignore"):
+        np.add.at(expected, (slice(None), index), values.astype(expected.dtype))
+        expected = expected.astype(dtype)
+    got = array.copy()
+    host_kernels.add_in_order(got, index, values, 64, 1)
+    assert_identical(got, expected)
+    host_kernels.write_last(got, index, values, 1)
+    expected[:, index] = values
+    assert_identical(got, expected)
+
+
 # functions that others are made of
 PARTS = {
     *("add", "exp_sum", "log_of", "widen", "wrapped", "entry_under", "place_over", "relative"),
@@ -215,4 +232,5 @@ def test_every_device_function_is_tried():
     tried = {*UNARY, *BINARY, *CHOICE, *DIVISION, *SPECIAL_UNARY, *SPECIAL_BINARY, "sign"}
     tried |= {"softmax", "log_softmax", "cross_entropy", "cross_entropy_grad"}
     tried |= {"sgd_step", "adam_step", "patch_entry", "patch_sum", "convolved"}
+    tried |= {"add_in_order", "write_last"}
     assert found == tried | PARTS

@@ -150,6 +150,8 @@ def _template(function: str, loops: tuple) -> tuple[str, int] | None:
     places = ", ".join(["{}"] * len(loops))
     if function in _OPERATORS:
         return _OPERATORS[function]
+    if loops[-1].kind in "biu":  # C's functions are of floating-point numbers
+        return None
     if call := (_CALLS | (_COMPLEX_CALLS if is_complex else _REAL_CALLS)).get(function):
         return f"{call}({places})", _ATOM
     if function in DEVICE_FUNCTIONS and not is_complex:

@@ -100,11 +100,9 @@ def _take_calls(cupy: Any) -> None:
             elif name != kernel.name:
                 function = named(name) or special(name)
         if function is None:
-            what, mend = "kernel", "declare it with gpugrad.elementwise_kernel"
-            if isinstance(kernel, cupy.ufunc):
-                what, mend = "ufunc", "give it one with gpugrad.custom_vjp"
             raise TypeError(
-                f"{kernel.name}: gpugrad knows no derivative of this {what}: {mend}; where none is "
+                f"{kernel.name}: gpugrad knows no derivative of this kernel: declare it with "
+                "gpugrad.elementwise_kernel, or its call with gpugrad.custom_vjp; where none is "
                 "wanted, give it the arrays themselves, t.data"
             )
         if len(args) > kernel.nin:

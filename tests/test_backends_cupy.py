@@ -1,5 +1,6 @@
 """The CuPy backend: why there is none, and where CuPy alone does otherwise than NumPy."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,10 @@ from helpers import assert_same
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.backends import DeviceError, cupy
+from gpugrad.cuda.functions import linalg
+from gpugrad.cuda.kernels import kernels
+from gpugrad.fusion import Kernel
+from gpugrad.symbols import variable, write
 from gpugrad.tape import owner_of
 from gpugrad.testing import check_grads
 from gpugrad.testing.table import ROWS
@@ -105,6 +110,48 @@ def test_reasons_are_told_apart(monkeypatch):
 def test_hidden_devices_are_mentioned(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert "CUDA_VISIBLE_DEVICES is '-1'" in refusal(monkeypatch, fake_cupy(100))
+
+
+# ---- reductions of one array, for which CuPy has a second text
+
+
+class Reductions:
+    """In the place of CuPy: notes the arguments of its reduction kernels."""
+
+    ndarray = np.ndarray
+
+    def __init__(self):
+        self.made = {}
+
+    def __getattr__(self, name):
+        return lambda *args, **options: None
+
+    def ReductionKernel(self, *args, **options):
+        self.made[args[6]] = args
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
+def test_reductions_of_one_array_fit_block_reductions(dtype):
+    """For them CuPy replaces the names of input and output, letter by letter, by in0 and out0, and
+    declares the types of in0 and out0, but only where a name was another.
+    """
+    library, dtype = Reductions(), np.dtype(dtype)
+    kernels(library)
+    backend = object.__new__(cupy.CupyBackend)
+    backend._cupy = library
+    text = write({"db": (-variable("t", dtype), dtype)})
+    backend.kernel(Kernel("gpugrad_negative", {"t": dtype}, {"db": dtype}, text, summed=True))
+    assert library.made.keys() == {
+        *("gpugrad_logsumexp", "gpugrad_exp_sum", "gpugrad_negative_sum")
+    }
+    for in_params, out_params, mapped, _, result, *_ in library.made.values():
+        if "," in out_params:
+            continue
+        given, made = (params.split()[-1] for params in (in_params, out_params))
+        assert (given, made) != ("in0", "out0")
+        assert mapped.replace(given, "in0") == re.sub(rf"\b{given}\b", "in0", mapped)
+        assert result.replace(made, "out0") == re.sub(rf"\b{made}\b", "out0", result)
+        assert "in0" in mapped.replace(given, "in0")
 
 
 # ---- with a device, real or emulated
@@ -274,6 +321,22 @@ def test_python_numbers_are_weak(gpu, put, name, dtype, number):
     np.testing.assert_allclose(get(got), expected, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [-1, None])
+def test_reductions_of_long_rows(put, dtype, axis):
+    """From 128 elements on CuPy has CUB reduce a block of rows."""
+    x = np.random.default_rng(0).standard_normal((3, 700)).astype(dtype)
+    eps = np.finfo(dtype).eps
+    got = gg.logsumexp(put(x), axis=axis).get()
+    np.testing.assert_allclose(got, gg.logsumexp(x, axis=axis), rtol=8 * eps)
+    b = np.zeros(() if axis is None else (3, 1), dtype)
+    got = gg.vjp(lambda b: put(x) - b, put(b))[1](put(x))[0].get()
+    expected = -x.sum(axis, dtype="float64", keepdims=axis is not None)
+    np.testing.assert_allclose(
+        got, expected, rtol=2 * eps, atol=300 * np.finfo("f8").eps + 64 * eps
+    )
+
+
 MIXED = {
     "add": lambda xp, x, y, i: xp.add(x, y),
     "add, 0-d": lambda xp, x, y, i: xp.add(x, y[0, 0, ...]),
@@ -321,7 +384,7 @@ def solved_on_the_host(gpu, put, monkeypatch):
 
     for name in "cholesky det eig eigh eigvals eigvalsh inv qr slogdet solve svd".split():
         monkeypatch.setattr(home, name, on_host(name))
-    monkeypatch.setattr(gpu.xp, "linalg", backends.Namespace(home, **cupy._linalg(gpu._cupy)))
+    monkeypatch.setattr(gpu.xp, "linalg", backends.Namespace(home, **linalg(gpu._cupy)))
 
 
 @pytest.mark.parametrize("case", [row for row in ROWS if row.needs == "cuSOLVER"], ids=str)

@@ -444,10 +444,16 @@ class CupyBackend(Backend):
                 inputs, outputs, text.statements, kernel.name, preamble=preamble
             )
         ((name, dtype),) = kernel.outputs.items()
+        expression = text.expression
+        if len(kernel.inputs) == 1:
+            # for CUB's block reduction CuPy puts in0 for every t in the text, in `float` too
+            (given,) = kernel.inputs
+            expression = re.sub(rf"\b{given}\b", "in0", expression)
+            inputs = re.sub(rf"\b{given}$", "in0", inputs)
         return self._cupy.ReductionKernel(
             inputs,
             outputs,
-            text.expression,
+            expression,
             "a + b",
             f"{name} = a",
             "0",

@@ -108,7 +108,8 @@ def _softmax_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
     source = source_of("common", "softmax")
 
     def reduction(name: str, out_params: str, result: str) -> Any:
-        # a second pass of CuPy's reductions replaces the names in0 and out0
+        # Of one array to one CuPy makes a block reduction with CUB, of in0 and out0; it declares
+        # their types only if one of the two had another name.
         return cp.ReductionKernel(
             "T in0",
             out_params,
@@ -126,7 +127,7 @@ def _softmax_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
             in_params, "T y", f"y = {result}", f"gpugrad_{name}", preamble=source
         )
 
-    log_of_sum = reduction("logsumexp", "T out0", "out0 = static_cast<T>(gpugrad::log_of(a))")
+    log_of_sum = reduction("logsumexp", "T y", "y = static_cast<T>(gpugrad::log_of(a))")
     top_and_total = reduction("exp_sum", "S top, S total", "top = a.top, total = a.total")
     softmax_of = elementwise("softmax", "T x, S top, S total", "gpugrad::softmax(x, top, total)")
     log_softmax_of = elementwise(

@@ -2,6 +2,7 @@
 
 import re
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from helpers import assert_same
 import gpugrad as gg
 from gpugrad import backends
 from gpugrad.backends import DeviceError, cupy
-from gpugrad.cuda.functions import linalg
+from gpugrad.cuda.functions import linalg, replacements
 from gpugrad.cuda.kernels import kernels
 from gpugrad.fusion import Kernel
 from gpugrad.symbols import variable, write
@@ -115,42 +116,29 @@ def test_hidden_devices_are_mentioned(monkeypatch):
 # ---- reductions of one array, for which CuPy has a second text
 
 
-class Reductions:
-    """In the place of CuPy: notes the arguments of its reduction kernels."""
-
-    ndarray = np.ndarray
-
-    def __init__(self):
-        self.made = {}
-
-    def __getattr__(self, name):
-        return lambda *args, **options: None
-
-    def ReductionKernel(self, *args, **options):
-        self.made[args[6]] = args
-
-
 @pytest.mark.parametrize("dtype", ["float16", "float32", "complex64"])
 def test_reductions_of_one_array_fit_block_reductions(dtype):
     """For them CuPy replaces the names of input and output, letter by letter, by in0 and out0, and
     declares the types of in0 and out0, but only where a name was another.
     """
-    library, dtype = Reductions(), np.dtype(dtype)
+    library, dtype = MagicMock(ndarray=np.ndarray), np.dtype(dtype)
     kernels(library)
+    replacements(library)
     backend = object.__new__(cupy.CupyBackend)
     backend._cupy = library
     text = write({"db": (-variable("t", dtype), dtype)})
     backend.kernel(Kernel("gpugrad_negative", {"t": dtype}, {"db": dtype}, text, summed=True))
-    assert library.made.keys() == {
-        *("gpugrad_logsumexp", "gpugrad_exp_sum", "gpugrad_negative_sum")
+    made = {call.args[6]: call.args for call in library.ReductionKernel.call_args_list}
+    assert made.keys() == {
+        f"gpugrad_{name}" for name in "logsumexp exp_sum negative_sum sum_of_halves".split()
     }
-    for in_params, out_params, mapped, _, result, *_ in library.made.values():
-        if "," in out_params:
+    for in_params, out_params, mapped, _, result, *_ in made.values():
+        if "," in out_params:  # two results: there is but one text
             continue
-        given, made = (params.split()[-1] for params in (in_params, out_params))
-        assert (given, made) != ("in0", "out0")
+        given, out = (params.split()[-1] for params in (in_params, out_params))
+        assert (given, out) != ("in0", "out0")
         assert mapped.replace(given, "in0") == re.sub(rf"\b{given}\b", "in0", mapped)
-        assert result.replace(made, "out0") == re.sub(rf"\b{made}\b", "out0", result)
+        assert result.replace(out, "out0") == re.sub(rf"\b{out}\b", "out0", result)
         assert "in0" in mapped.replace(given, "in0")
 
 
@@ -335,6 +323,19 @@ def test_reductions_of_long_rows(put, dtype, axis):
     np.testing.assert_allclose(
         got, expected, rtol=2 * eps, atol=300 * np.finfo("f8").eps + 64 * eps
     )
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((70_000,), None), ((3, 20_000), 1), ((9, 0), 1)])
+def test_halves_are_added_in_float32(put, shape, axis):
+    """Not in float16, in which 2048 + 1 = 2048."""
+    x = np.random.default_rng(0).random(shape).astype("float16")
+    got = gg.sum(put(x), axis=axis)
+    assert got.dtype == np.float16
+    exact = x.sum(axis=axis, dtype="float64").astype("float16")
+    np.testing.assert_allclose(get(got), exact, rtol=np.finfo("float16").eps)
+    for options in ({"dtype": np.float32}, {"keepdims": True}):
+        got, expected = (gg.sum(a, axis=axis, **options) for a in (put(x), x))
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
 
 
 MIXED = {

@@ -54,6 +54,7 @@ def test_a_training_step_is_captured_whole(make, cupy):
 
     x[...] = array(first)
     step, params = training(x)
+    cupy.cuda.Device().synchronize()  # the stream below does not wait for this one
     stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
     with cupy.cuda.using_allocator(pool.malloc), stream:
         step()
@@ -110,6 +111,7 @@ def test_random_numbers_are_drawn_on_the_current_stream(cupy):
     np.testing.assert_array_equal(first.get(), expected[0])
     with cupy.cuda.Stream(non_blocking=True):
         second = generator.normal(4)
+        cupy.cuda.get_current_stream().synchronize()  # `get` is on another one
     assert not np.array_equal(second.get(), expected[0])
 
 

@@ -171,6 +171,23 @@ def replacements(cp: Any) -> dict[str, Callable[..., Any]]:
     def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
         return tuple(cp.moveaxis(x, axis, 0))
 
+    sum_of_halves = cp.ReductionKernel(
+        "float16 x",
+        "float16 y",
+        "float(x)",
+        "a + b",
+        "y = a",
+        "0",
+        "gpugrad_sum_of_halves",
+        reduce_type="float",
+    )
+
+    def sum(x: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        """With float16 in float32: CUB, where CuPy asks it, adds in float16."""
+        if x.dtype == np.float16 and dtype in (None, np.float16):
+            return sum_of_halves(x, axis=axis, keepdims=keepdims)
+        return cp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
     def count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return (x != 0).sum(axis=axis, keepdims=keepdims)
 
@@ -198,6 +215,7 @@ def replacements(cp: Any) -> dict[str, Callable[..., Any]]:
         "searchsorted": on_device(cp.searchsorted),
         "sign": sign,
         "std": through_float32(cp.std),
+        "sum": on_device(sum),
         "tanh": complex_points(cp.tanh, of_tanh),
         "unstack": unstack,
         "var": through_float32(cp.var),

@@ -369,6 +369,15 @@ def test_numpy_arrays_do_not_mix(gpu, put, case):
 # ---- decompositions, where there is no cuSOLVER
 
 
+def test_cusolver_is_given_integers_as_floats():
+    """With int32 its working memory for a stack would be half of what it needs."""
+    library = MagicMock()
+    for dtype, wanted in (("int32", "float64"), ("bool", "float64"), ("float32", "float32")):
+        linalg(library)["qr"](np.ones((2, 3, 3), dtype), mode="complete")
+        (x,), options = library.linalg.qr.call_args
+        assert (x.dtype, options) == (wanted, {"mode": "complete"})
+
+
 @pytest.fixture
 def solved_on_the_host(gpu, put, monkeypatch):
     """`cupy.linalg` with NumPy in the place of cuSOLVER, and with CuPy's narrower arguments."""

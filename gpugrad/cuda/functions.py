@@ -240,7 +240,11 @@ def linalg(cp: Any) -> dict[str, Callable[..., Any]]:
             return cp.empty(b.shape, np.result_type(*inexact))
         return cp.linalg.solve(a, b)
 
-    return {"solve": solve}
+    def qr(x: Any, mode: str = "reduced") -> Any:
+        """Integers as float64: of stacks CuPy takes the working memory by the size of theirs."""
+        return cp.linalg.qr(x if x.dtype.kind in "fc" else x.astype(np.float64), mode=mode)
+
+    return {"qr": qr, "solve": solve}
 
 
 def _inverse_of_real(fft: Any) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from helpers import array, assert_same, gradients
 
 import gpugrad as gg
 from gpugrad import backends
-from gpugrad.backends import cupy as cupy_backend
+from gpugrad.cuda.functions import _inverse_of_real, _sized
 from gpugrad.testing import check_grads
 from gpugrad.testing.table import ROWS
 
@@ -113,10 +113,16 @@ def test_inverse_of_several_real_axes_on_a_gpu(s, axes):
     """Complex transforms along all axes but the last, where a real one comes last."""
     library = Fourier()
     a = np.random.default_rng(0).standard_normal((2, 3, 4, 2)) @ np.array([1, 1j])
-    out = cupy_backend._inverse_of_real(library)(a, s, axes, "ortho")
+    out = _inverse_of_real(library)(a, s, axes, "ortho")
     np.testing.assert_allclose(out, np.fft.irfftn(a, s, axes, "ortho"), rtol=1e-13, atol=1e-14)
     several = [("ifftn", s[:-1], axes[:-1], "ortho")] if len(axes) > 1 else []
     assert library.calls == [*several, ("irfft", s[-1], axes[-1], "ortho")]
+
+
+def test_lengths_are_those_along_the_axes_that_are_given():
+    """CuPy takes a tuple that is the shape of x for "as it is", whatever the axes."""
+    lengths = _sized(lambda x, s, axes, norm: (s != x.shape, tuple(s)))
+    assert lengths(np.zeros((2, 3)), (2, 3), (1, 0), "backward") == (True, (2, 3))
 
 
 @pytest.mark.parametrize("case", [row for row in ROWS if row.needs == "cuFFT"], ids=str)
@@ -134,7 +140,7 @@ def test_all_around_the_transforms_of_a_gpu(case, cuda, monkeypatch):
 
     for name in ("fftn", "ifftn", "rfftn"):
         monkeypatch.setattr(backend.xp, name, getattr(Library(), name))
-    monkeypatch.setattr(backend.xp, "irfftn", cupy_backend._inverse_of_real(Library()))
+    monkeypatch.setattr(backend.xp, "irfftn", _inverse_of_real(Library()))
     with cuda:
         for dtype in case.dtypes:
             args = case.draw(dtype)

@@ -201,8 +201,8 @@ def replacements(cp: Any) -> dict[str, Callable[..., Any]]:
         "isin": on_device(isin),
         "log": complex_points(cp.log, of_log),
         "log1p": complex_points(cp.log1p, of_log),
-        "fftn": cp.fft.fftn,
-        "ifftn": cp.fft.ifftn,
+        "fftn": _sized(cp.fft.fftn),
+        "ifftn": _sized(cp.fft.ifftn),
         "irfftn": _inverse_of_real(cp.fft),
         "logical_and": truth(cp.logical_and),
         "logical_not": truth(cp.logical_not),
@@ -210,7 +210,7 @@ def replacements(cp: Any) -> dict[str, Callable[..., Any]]:
         "logical_xor": truth(cp.logical_xor),
         "matmul": matmul,
         "power": power,
-        "rfftn": cp.fft.rfftn,
+        "rfftn": _sized(cp.fft.rfftn),
         "round": through_float32(cp.round),
         "searchsorted": on_device(cp.searchsorted),
         "sign": sign,
@@ -245,6 +245,18 @@ def linalg(cp: Any) -> dict[str, Callable[..., Any]]:
         return cp.linalg.qr(x if x.dtype.kind in "fc" else x.astype(np.float64), mode=mode)
 
     return {"qr": qr, "solve": solve}
+
+
+def _sized(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f of several axes, with lengths that CuPy takes for lengths along these axes.
+
+    A tuple equal to the shape of `x` it takes for no change, in whatever order the axes are.
+    """
+
+    def transform(x: Any, s: tuple[int, ...], axes: tuple[int, ...], norm: str) -> Any:
+        return f(x, list(s), axes, norm)
+
+    return transform
 
 
 def _inverse_of_real(fft: Any) -> Callable[..., Any]:

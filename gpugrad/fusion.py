@@ -32,14 +32,15 @@ class Kernel(NamedTuple):
         inputs: name -> dtype; a Python number may be given for any of them.
         outputs: name -> dtype.
         text: statements in CUDA C++, from the inputs to the outputs, element by element.
-        summed: the one output is summed over axes, which are given with the call.
+        summed: the dtype in which the one output is summed over axes, which are given with the
+            call; None if it is not. The text is in this dtype then.
     """
 
     name: str
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     text: Text
-    summed: bool = False
+    summed: Any = None
 
 
 class _Made:
@@ -196,14 +197,23 @@ class Fusion:
             given, others: inputs and their dtypes.
             results: name -> expression, and the dtype it is wanted in.
         """
-        text = write(results)
+        outputs = {k: dtype for k, (_, dtype) in results.items()}
+        sum_dtype = None
+        if summed:
+            ((key, (result, dtype)),) = results.items()
+            # a sum is not less exact than what it is of; of a complex one the real part may do
+            sum_dtype = _real(result.dtype) if dtype.kind != "c" else result.dtype
+            results = {key: (result, sum_dtype)}
+        try:
+            text = write(results)
+        except NotElementwise:  # a number that is not finite
+            return ()
         if text.operations < (1 if summed else 2):
             return ()
         names = [name for name in others if _as_input(name) in text.variables]
         inputs = {_as_input(k): dtype for k, dtype in (*given.items(), *others.items())}
         inputs = {k: dtype for k, dtype in inputs.items() if k in given or k in text.variables}
-        outputs = {k: dtype for k, (_, dtype) in results.items()}
-        return names, self._backend.kernel(Kernel(name, inputs, outputs, text, summed))
+        return names, self._backend.kernel(Kernel(name, inputs, outputs, text, sum_dtype))
 
 
 class _Wanted(NamedTuple):
@@ -262,6 +272,11 @@ def _dtype(value: Any) -> Any:
 def _as_input(name: str) -> str:
     """As a parameter of a kernel, where n and i have a meaning of their own."""
     return f"{name}_" if name in ("n", "i") else name
+
+
+def _real(dtype: Any) -> Any:
+    """The dtype of real parts."""
+    return np.empty(0, dtype).real.dtype
 
 
 def _argument(op: ElementwiseOp, argument: Argument) -> str:

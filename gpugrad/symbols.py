@@ -9,7 +9,6 @@ NumPy's rules; two-byte types are computed in float, as in all kernels.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -66,6 +65,11 @@ class Symbol:
     def __pos__(self) -> Symbol:
         return self
 
+    def __invert__(self) -> Symbol:
+        if self.dtype.kind != "b":
+            raise NotElementwise("the bits of an integer")
+        return _apply("logical_not", self)
+
 
 def variable(name: str, dtype: Any) -> Symbol:
     """The symbol of an argument."""
@@ -95,6 +99,12 @@ _OPERATORS = {
     "logical_not": ("!{}", _SIGN),
     "where": ("{} ? {} : {}", _CHOICE),
 }
+# kinds of dtypes for which C++ has none of these operators, or one that gives something else
+_NOT_OF = {
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal"), "c"),
+    "add": "b",  # where 1 + 1 is 1
+    "logical_not": "c",
+}
 _REAL_CALLS = {
     **{
         name: name for name in "ceil cbrt copysign erf erfc exp2 expm1 floor fmax fmin fmod".split()
@@ -103,11 +113,11 @@ _REAL_CALLS = {
     **{name: name for name in "fabs rint trunc".split()},
     "abs": "fabs",
     "atan2": "atan2",
+    "power": "pow",  # which of complex numbers has NaN for 0**0
 }
 _CALLS = {
     **{name: name for name in "acos acosh asin asinh atan atanh cos cosh exp log log10".split()},
     **{name: name for name in "sin sinh sqrt tan tanh".split()},
-    "power": "pow",
 }
 _COMPLEX_CALLS = {"abs": "abs", "conj": "conj"}
 
@@ -149,7 +159,7 @@ def _template(function: str, loops: tuple) -> tuple[str, int] | None:
     is_complex = loops[-1].kind == "c"
     places = ", ".join(["{}"] * len(loops))
     if function in _OPERATORS:
-        return _OPERATORS[function]
+        return None if loops[0].kind in _NOT_OF.get(function, "") else _OPERATORS[function]
     if loops[-1].kind in "biu":  # C's functions are of floating-point numbers
         return None
     if call := (_CALLS | (_COMPLEX_CALLS if is_complex else _REAL_CALLS)).get(function):
@@ -261,7 +271,6 @@ for _name, _function in {
     "ge": "greater_equal",
     "eq": "equal",
     "ne": "not_equal",
-    "invert": "logical_not",
 }.items():
     setattr(Symbol, f"__{_name}__", _operator(_function))
 
@@ -334,7 +343,7 @@ def write(results: Mapping[str, tuple[Symbol, Any]]) -> Text:
     Equal parts are computed once.
 
     Raises:
-        NotElementwise: if a number in it is not finite, so that it has no text.
+        NotElementwise: if a number in it is not finite or too large, so that it has no text.
     """
     printer = _Printer()
     wanted = {
@@ -382,6 +391,8 @@ class _Printer:
         if working_type(x.dtype) == target:
             return text, binds
         if x.dtype.kind == "c" and dtype.kind != "c":
+            if dtype.kind == "b":
+                raise NotElementwise("the truth of a complex number")
             text, binds = f"real({text})", _ATOM
             if working_type(x.dtype) == f"complex<{target}>":
                 return text, binds
@@ -410,6 +421,12 @@ class _Printer:
         return text, binds
 
 
+_LARGEST = {
+    "float": float(np.finfo(np.float32).max),
+    "double": float(np.finfo(np.float64).max),
+}
+
+
 def _literal(value: Any, target: str) -> tuple[str, int]:
     if target.startswith("complex"):
         part = target[8:-1]
@@ -417,7 +434,7 @@ def _literal(value: Any, target: str) -> tuple[str, int]:
         return f"{target}({_literal(value.real, part)[0]}, {_literal(value.imag, part)[0]})", _ATOM
     if target == "bool":
         return str(bool(value)).lower(), _ATOM
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST.get(target, 2**63 - 1) or ("unsigned" in target and value < 0):
         raise NotElementwise(f"{value} has no text")
     if target in ("float", "double"):
         text = repr(float(value)) + ("f" if target == "float" else "")

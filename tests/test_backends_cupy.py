@@ -127,7 +127,7 @@ def test_reductions_of_one_array_fit_block_reductions(dtype):
     backend = object.__new__(cupy.CupyBackend)
     backend._cupy = library
     text = write({"db": (-variable("t", dtype), dtype)})
-    backend.kernel(Kernel("gpugrad_negative", {"t": dtype}, {"db": dtype}, text, summed=True))
+    backend.kernel(Kernel("gpugrad_negative", {"t": dtype}, {"db": dtype}, text, summed=dtype))
     made = {call.args[6]: call.args for call in library.ReductionKernel.call_args_list}
     assert made.keys() == {
         f"gpugrad_{name}" for name in "logsumexp exp_sum negative_sum sum_of_halves".split()

@@ -87,8 +87,17 @@ def test_the_files_of_kernels_that_are_needed_are_named():
         lambda x: x * np.inf,
         lambda x: x * np.ones(3),
         lambda x: x.astype("int64") % x.astype("int64"),
+        lambda x: x * 1e300,
+        lambda x: x * 10**400,
+        lambda x: x.astype("uint32") > -1,
+        lambda x: (x > 0) + (x > 1),
+        lambda x: ~x.astype("int32"),
+        lambda x: x * 1j < x,
+        lambda x: (x * 1j) ** x,
+        lambda x: gg.where(x * 1j, x, 0),
     ],
-    ids="branch number sum index text matmul infinity array integers".split(),
+    ids="branch number sum index text matmul infinity array integers large huge negative truths "
+    "bits order power truth".split(),
 )
 def test_what_is_no_elementwise_expression_says_so(f):
     with pytest.raises(NotElementwise):
@@ -195,6 +204,38 @@ def test_a_sum_over_broadcast_axes_is_in_the_kernel(cuda):
         wanted = np.broadcast_to(-a.get() / 4, (3, 4))
         axes = tuple(i for i in (-1, -2) if len(shape) < -i or shape[i] == 1)
         np.testing.assert_allclose(b.grad.get(), wanted.sum(axes).reshape(shape), rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(2, 128), (128,)], ids=["rows", "all"])
+def test_reductions_through_cub_compile(shape, cuda):
+    """On a GPU they run. An emulated one is without CUB: its programs are recorded for NVRTC."""
+    cupy = pytest.importorskip("cupy")
+    outside = cupy._core.get_reduction_accelerators()
+    x = gg.ones(shape, dtype="float16", device=cuda)
+    b = gg.asarray(np.ones((*shape[:-1], 1)), dtype="float32", device=cuda, requires_grad=True)
+    y = x - b
+    t = gg.ones_like(y)
+    cupy._core.set_reduction_accelerators(["cub"])
+    try:
+        for f in (lambda: gg.logsumexp(x, axis=-1), lambda: y.backward(t)):
+            try:
+                f()
+            except cupy.cuda.compiler.CompileException:
+                assert launches() is not None, "on a GPU"
+    finally:
+        cupy._core.set_reduction_accelerators(outside)
+
+
+def test_a_sum_is_in_the_dtype_of_its_terms(cuda):
+    b = gg.ones(1, dtype="float32", device=cuda)
+    large = gg.asarray(np.tile([1e39, -1e39], 8), device=cuda)
+    assert gg.grad(lambda b: gg.sum(b * large))(b).get() == 0
+    assert gg.grad(lambda b: gg.sum(gg.real(b * (large * (1 + 1j)))))(b).get() == 0
+
+
+def test_a_power_of_complex_zero(cuda):
+    z = gg.asarray([0, 1 + 1j], device=cuda)
+    np.testing.assert_allclose(gg.grad(lambda z: gg.sum(gg.real(z**1)))(z).get(), [1, 1])
 
 
 def test_a_number_is_an_argument_of_the_kernel(cuda):

@@ -439,11 +439,11 @@ class CupyBackend(Backend):
 
         text, preamble = kernel.text, source_of(*kernel.text.files)
         inputs, outputs = parameters(kernel.inputs), parameters(kernel.outputs)
-        if not kernel.summed:
+        if kernel.summed is None:
             return self._cupy.ElementwiseKernel(
                 inputs, outputs, text.statements, kernel.name, preamble=preamble
             )
-        ((name, dtype),) = kernel.outputs.items()
+        (name,) = kernel.outputs
         expression = text.expression
         if len(kernel.inputs) == 1:
             # for CUB's block reduction CuPy puts in0 for every t in the text, in `float` too
@@ -458,7 +458,7 @@ class CupyBackend(Backend):
             f"{name} = a",
             "0",
             f"{kernel.name}_sum",
-            reduce_type=working_type(dtype),
+            reduce_type=working_type(kernel.summed),
             preamble=preamble,
         )
 

@@ -42,6 +42,21 @@ class Parameter(NamedTuple):
         return f"{self.type} {self.name}"
 
 
+_RESERVED = frozenset(
+    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl "
+    "const constexpr continue decltype default delete do double else enum explicit export "
+    "extern false float for friend goto if inline int long main mutable namespace new "
+    "noexcept not not_eq nullptr operator or or_eq private protected public register return "
+    "short signed sizeof static struct switch template this throw true try typedef typeid "
+    "typename union unsigned using virtual void volatile while xor xor_eq".split()
+)
+
+
+def is_name(word: str) -> bool:
+    """Whether C++ takes `word` as the name of something new."""
+    return word.isidentifier() and word.isascii() and word not in _RESERVED
+
+
 def parameters(text: str) -> list[Parameter]:
     """The parameters in a list such as "T x, float32 a"."""
     found = []
@@ -52,7 +67,7 @@ def parameters(text: str) -> list[Parameter]:
                 f"{item!r}: a raw parameter is read at any index, so that the kernel is not "
                 "elementwise; use gpugrad.custom_vjp"
             )
-        if len(words) != 2 or not words[1].isidentifier() or words[1] == "i":
+        if len(words) != 2 or not is_name(words[1]) or words[1] == "i":
             raise ValueError(f"{item!r} is no parameter: a type and a name are, such as 'T x'")
         parameter = Parameter(*words)
         try:

@@ -76,10 +76,10 @@ def elementwise_kernel(
         ValueError: for a parameter list or a name that is none, and for text that is not plain
             where twin and derivative are missing, naming the word that was not understood.
     """
-    from .cuda_expressions import NotPlain, function, parameters
+    from .cuda_expressions import NotPlain, function, is_name, parameters
 
     inputs, outputs = parameters(in_params), parameters(out_params)
-    if not name.isidentifier():
+    if not is_name(name):
         raise ValueError(f"elementwise_kernel: {name!r} is no name of a kernel")
     if len(outputs) != 1 or not inputs:
         raise ValueError(
@@ -300,7 +300,7 @@ class _Kernel:
         from .cuda_expressions import NotPlain, Parameter, function
 
         t, rest, d = self._named(i, kept, with_result)
-        text = f"{d} = {t.name} * ({self._partials[i]})"
+        text = _slope(d, t, self._partials[i])
         try:
             return function(f"{self.name}_{d}", [t, *rest], Parameter(t.type, d), text)
         except NotPlain:
@@ -336,7 +336,7 @@ class _Kernel:
             result,
             [_LINEAR, *others],
             formula=formula,
-            text=f"{d} = {t.name} * ({partial})",
+            text=_slope(d, t, partial),
             preamble=self.preamble,
             reason=self.reason,
         )
@@ -486,13 +486,21 @@ def _is_complex(x: Any) -> bool:
 
 def _safe_names(names: list[str]) -> list[str]:
     """Names for parameters of rules and of generated kernels, where some have a meaning."""
-    reserved = {"t", "out", "shape", "n", "i", "rule_", "kernel_", *(f"d{name}" for name in names)}
-    return [
-        f"{name}_{k}"
-        if name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name)
-        else name
-        for k, name in enumerate(names)
-    ]
+    reserved = {"t", "out", "shape", "n", "i", "result", "rule_", "kernel_", "dresult"}
+    reserved |= {f"d{name}" for name in names}
+    taken = reserved.union(names)
+    safe = []
+    for name in names:
+        if name in reserved or keyword.iskeyword(name) or re.fullmatch(r"v\d+", name):
+            name = _unused(f"{name}_0", taken)
+            taken |= {name, f"d{name}"}
+        safe.append(name)
+    return safe
+
+
+def _slope(d: str, t: Any, partial: str) -> str:
+    """The statement of a derivative; a comment at the end of `partial` ends with its line."""
+    return f"{d} = {t.name} * ({partial}\n)" if "//" in partial else f"{d} = {t.name} * ({partial})"
 
 
 def _unused(name: str, taken: set[str]) -> str:

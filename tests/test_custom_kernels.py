@@ -442,3 +442,37 @@ def test_on_the_device_of_the_arrays(cuda):
     for kernel in (derived, stated):
         assert gg.asarray(kernel(r, s)).device == second
         assert gg.asarray(gg.grad(lambda r, k=kernel: gg.sum(k(r, s)))(r)).device == second
+
+
+@pytest.mark.parametrize("names", ["result", "dresult", "t t_0", "dx x", "lambda_ n", "v0 v0_0"])
+def test_parameters_may_have_the_names_of_generated_kernels(names, cuda):
+    """Where the text of the derivatives is generated, there are other parameters."""
+    names = names.split()
+    product = " * ".join(names)
+    kernel = gg.elementwise_kernel(
+        ", ".join(f"T {name}" for name in names), "T y", f"y = sin({product}) * {product}", "named"
+    )
+    check_grads(kernel, [array(0.5 + i) for i, _ in enumerate(names)], order=2)
+
+
+def test_a_derivative_may_end_with_a_comment(device):
+    kernel = gg.elementwise_kernel(
+        "T x", "T y", "y = x * x", "square", derivative=("2 * x // its slope",)
+    )
+    check_grads(kernel, (array(S),), order=1)
+
+
+def test_numbers_without_a_text_are_no_obstacle(device):
+    """The derivative is then computed by the twin."""
+    x = gg.asarray([1.0, -2.0], dtype="float32", device=device)
+    for number, wanted in (("INFINITY", [np.inf, -np.inf]), ("1e300", [np.inf, -np.inf])):
+        kernel = gg.elementwise_kernel("T x", "T y", f"y = x * x * {number}", "far")
+        np.testing.assert_array_equal(gg.grad(lambda x, f=kernel: gg.sum(f(x)))(x).get(), wanted)
+
+
+@pytest.mark.parametrize("name", ["double", "class", "xor", "main", "ü"])
+def test_names_that_c_does_not_take(name):
+    with pytest.raises(ValueError, match=f"'{name}' is no name of a kernel"):
+        gg.elementwise_kernel("T x", "T y", "y = x * x", name)
+    with pytest.raises(ValueError, match=f"'T {name}' is no parameter"):
+        gg.elementwise_kernel(f"T {name}", "T y", f"y = {name} * 2")

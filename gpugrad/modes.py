@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ContextDecorator
 from contextvars import ContextVar
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Self
 
 
@@ -21,6 +22,19 @@ class Mode(ContextDecorator):
 
     def _recreate_cm(self) -> Self:
         return type(self)()
+
+    def __call__(self, f: Any) -> Any:
+        """`f` with the mode on while it runs.
+
+        Raises:
+            TypeError: for a generator or coroutine, which runs after the call of its function.
+        """
+        if isgeneratorfunction(f) or iscoroutinefunction(f) or isasyncgenfunction(f):
+            mode = type(self).__name__
+            raise TypeError(
+                f"{mode}: {f.__name__} runs after it is called: put `with {mode}():` in it"
+            )
+        return super().__call__(f)
 
     def __enter__(self) -> None:
         self._tokens.append(self._variable.set(self._value))

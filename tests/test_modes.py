@@ -57,6 +57,19 @@ def test_a_mode_is_a_matter_of_each_thread(mode):
     assert seen == [False]
 
 
+@each_mode
+def test_a_mode_is_not_for_what_runs_later(mode):
+    def generator():
+        yield
+
+    async def coroutine():
+        pass
+
+    for f in (generator, coroutine):
+        with pytest.raises(TypeError, match=f"{f.__name__}.*with {mode.__name__}"):
+            mode()(f)
+
+
 # ---- scatter-add in a fixed order
 
 RNG = np.random.default_rng(0)

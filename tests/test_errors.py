@@ -179,6 +179,11 @@ def test_complex_where_a_real_number_is_needed(count_and_names, device, refused)
         assert "complex128" in refused(TypeError, rf"^{name}\b", lambda f=f: f(*[z] * count), z)
 
 
+def test_floor_divide_by_a_complex_number(device, refused):
+    x = leaf([1.0, 2.0])
+    refused(TypeError, r"^floor_divide\b", lambda: gg.floor_divide(x, 1j), x)
+
+
 def test_complex_to_real(device, refused):
     z = leaf([1j, 2.0], dtype="complex128")
     for to in ("float64", "int64"):

@@ -50,7 +50,7 @@ def _count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> np.ndarr
 
 def _infinite(x: Any) -> Any:
     """Where `x` is infinite; None if it is so nowhere."""
-    if isinstance(x, (int, float)):
+    if isinstance(x, (int, float, complex)):
         return True if isinstance(x, float) and math.isinf(x) else None
     if x.dtype.kind not in "fV":
         return None

@@ -547,6 +547,9 @@ class _Parser:
             if not name.isidentifier():
                 self._at -= 1
                 raise self._refuse()
+            known = self._variables.get(name)
+            if known is not None and (known.is_input or known.is_output):
+                raise NotPlain(f"{name!r} is a parameter, and declared again")
             value = None
             if self._takes("="):
                 value = self._expression()
@@ -783,5 +786,7 @@ def _literal(word: str) -> _Value:
     bare = word.rstrip("fFuUlL")
     if bare.isdecimal() and word[len(bare) :].lower() in ("", "u", "l", "ul", "lu", "ll", "ull"):
         base = 8 if bare[0] == "0" and len(bare) > 1 else 10
+        if base == 8 and set(bare) & set("89"):
+            raise NotPlain(f"{word!r} is no number: 0 in front means octal")
         return _Value(str(int(bare, base)), "int", _ATOM, True)
     return _Value(repr(float(bare)), "float", _ATOM, True)

@@ -98,7 +98,8 @@ class no_transfers(Mode):
       `print(t)`, and DLPack to the CPU;
     - CuPy, also when it is called directly: whatever ends in `ndarray.get` (`float(array)`, and
       results whose shape depends on the data: `nonzero`, `unique`, a boolean mask as an index), and
-      `Device.synchronize`.
+      `Device.synchronize`. Called directly it raises its own `DeviceSynchronized`, which is a
+      `TransferError` where it leaves the block; that needs CuPy to be in use before the block.
 
     Not seen are copies to the device that code makes with CuPy directly (`asarray` of a list,
     `ndarray.set`), `Stream.synchronize`, `Event.synchronize`, what is done through

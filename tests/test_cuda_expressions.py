@@ -172,6 +172,8 @@ REFUSED = {
     'y = "x"': "'\"'",
     "y = x @ x": "'@'",
     "{ T u = x; } y = u": "'u'",
+    "T x = 3; y = x": "'x' is a parameter",
+    "y = x + 08": "'08' is no number",
 }
 
 

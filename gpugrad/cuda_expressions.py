@@ -392,7 +392,7 @@ class _Parser:
         self._letters = {p.type for p in (*inputs, output) if len(p.type) == 1}
         self._taken = set(_SCOPE) | self._letters | {"work"}
         self._lines: list[str] = []
-        self._declared: set[str] = set()  # in the innermost block
+        self._declared = {p.name for p in (*inputs, output)}  # in the innermost block
         self._variables: dict[str, _Variable] = {}
         for p in inputs:
             self._variables[p.name] = _Variable(self._new(p.name), p.type, _kind(p.type), True)
@@ -547,9 +547,8 @@ class _Parser:
             if not name.isidentifier():
                 self._at -= 1
                 raise self._refuse()
-            known = self._variables.get(name)
-            if known is not None and (known.is_input or known.is_output):
-                raise NotPlain(f"{name!r} is a parameter, and declared again")
+            if name in self._declared:
+                raise NotPlain(f"{name!r} is declared twice")
             value = None
             if self._takes("="):
                 value = self._expression()

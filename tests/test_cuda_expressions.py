@@ -172,7 +172,7 @@ REFUSED = {
     'y = "x"': "'\"'",
     "y = x @ x": "'@'",
     "{ T u = x; } y = u": "'u'",
-    "T x = 3; y = x": "'x' is a parameter",
+    "T x = 3; y = x": "'x' is declared twice",
     "y = x + 08": "'08' is no number",
 }
 

@@ -25,7 +25,6 @@ from .backends import (
 )
 from .batching import vmap
 from .custom import checkpoint, custom_vjp
-from .custom_kernels import elementwise_kernel
 from .jacobians import hessian, hvp, jacobian
 from .modes import check_bounds, deterministic, no_transfers
 from .ops.activations import *
@@ -48,6 +47,7 @@ from .transforms import grad, jvp, value_and_grad, vjp
 
 if TYPE_CHECKING:
     from . import fft, linalg, nn, optim, random, special, testing
+    from .custom_kernels import elementwise_kernel
 
 __version__ = "0.1.0"
 __array_api_version__ = STANDARDS[-1]
@@ -121,4 +121,9 @@ def __getattr__(name: str) -> Any:
     # read when first asked for: their three hundred functions would take a third of an import
     if name in _LAZY:
         return importlib.import_module(f".{name}", __name__)
+    if name == "elementwise_kernel":
+        from .custom_kernels import elementwise_kernel
+
+        globals()[name] = elementwise_kernel
+        return elementwise_kernel
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

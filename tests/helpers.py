@@ -56,3 +56,11 @@ def launches():
     """Kernels launched so far; None on a GPU, where nothing counts them."""
     emulator = sys.modules.get("cupy_emu")
     return emulator and emulator.launches()
+
+
+def launched(f):
+    """How many kernels `f()` launches; None on a GPU."""
+    f()  # compiles them, which launches nothing, and fills caches, which may
+    before = launches()
+    f()
+    return before and launches() - before

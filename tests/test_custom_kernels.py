@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import array, assert_same, host, launches, leaf
+from helpers import array, assert_same, host, launched, leaf
 from test_cuda_expressions import PLAIN
 
 import gpugrad as gg
@@ -369,14 +369,6 @@ def test_the_twin_is_what_the_text_does(text, cuda):
             got = host(kernel(array(x, dtype)))
         assert got.dtype == dtype
         np.testing.assert_allclose(got, expected, rtol=4e-7)
-
-
-def launched(f):
-    """How many kernels `f()` launches; None on a GPU."""
-    f()
-    before = launches()
-    f()
-    return before and launches() - before
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.__name__)

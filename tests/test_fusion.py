@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from generated_kernels import COMPILER, ENTRYWISE, Host, Recorder, derivatives, fused_by, listing
-from helpers import array, assert_same, host, launches
+from helpers import array, assert_same, host, launched, launches
 
 import gpugrad as gg
 from gpugrad import backends
@@ -157,14 +157,6 @@ def test_what_overflows_a_half_on_the_way_does_not_matter(host_backend):
 
 
 # ---- on a device
-
-
-def launched(f):
-    """How many kernels `f()` launches; None on a GPU."""
-    f()  # compiles them, which launches nothing, and fills caches, which may
-    before = launches()
-    f()
-    return before and launches() - before
 
 
 @pytest.mark.parametrize(

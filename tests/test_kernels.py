@@ -1,11 +1,11 @@
 """Each kernel three ways: its twin against decimal arithmetic, its text compiled for the host
 against the twin, and through CuPy against the twin."""
 
-import sys
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from helpers import launches
 from kernels_host import BINARY, COMPILER, DIVISION, UNARY, HostKernels
 from kernels_reference import exact, limits, ulps
 
@@ -499,11 +499,6 @@ def on_gpu(cuda):
     """The backend of the CUDA device, and a function that puts a NumPy array there."""
     backend = backends.backend_of_kind("cuda")
     return backend, lambda x: backend.asarray(x, None, cuda, None)
-
-
-def launches():
-    """The number of kernels launched so far, where the device is emulated."""
-    return sys.modules["cupy_emu"].launches() if "cupy_emu" in sys.modules else None
 
 
 @each_name

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy import ndarray
 
 from .rules import hindered, xp
 from .tape import mark_changed
@@ -61,7 +60,7 @@ class _Optimizer:
         for i, p in enumerate(self.params):
             if (g := p.grad) is not None:
                 x = p.data
-                if type(x) is ndarray and not x.flags.writeable:
+                if type(x) is np.ndarray and not x.flags.writeable:
                     raise ValueError(f"{type(self).__name__}: parameter {i} is read-only")
                 updates.append((i, x, g.data))
         try:
@@ -73,7 +72,7 @@ class _Optimizer:
 
 def _room(x: Any) -> int:
     """The bytes that an update of `x` takes on the way; on a GPU a kernel does it all in place."""
-    if type(x) is not ndarray:
+    if type(x) is not np.ndarray:
         return 0
     return x.nbytes if x.itemsize > 2 else 10 * x.nbytes  # of halves five arrays of float32
 

@@ -135,7 +135,9 @@ WITH_ARRAYS_ALONE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "f", "args"), WITH_ARRAYS_ALONE, ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(
+    ("name", "f", "args"), WITH_ARRAYS_ALONE, ids=[name for name, _, _ in WITH_ARRAYS_ALONE]
+)
 def test_numpys_functions_on_the_device(name, f, args, cp):
     with np.errstate(all="ignore"):
         expected = f(*args)

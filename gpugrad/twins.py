@@ -534,10 +534,10 @@ def patch_sums(x: Array, lengths: Pair, stride: Pair, padding: Pair, dilation: P
     return _quietly_cast(out, x.dtype)
 
 
-def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: float, momentum: float) -> None:
+def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: Array, momentum: float) -> None:
     """velocity = momentum * velocity + grad; param -= lr * velocity, in place.
 
-    Without velocity: param -= lr * grad.
+    Without velocity: param -= lr * grad. `lr` is a float64 array of shape ().
     """
     if param.dtype.itemsize == 2:
         p = param.astype(np.float32)
@@ -551,7 +551,7 @@ def sgd_step(param: Array, velocity: Array | None, grad: Array, lr: float, momen
         velocity *= momentum
         velocity += grad
         grad = velocity
-    param -= np.multiply(grad, lr)
+    param -= np.multiply(grad, lr.item())
 
 
 @_quiet
@@ -560,18 +560,22 @@ def adam_step(
     m: Array,
     v: Array,
     grad: Array,
-    lr: float,
+    lr: Array,
     beta1: float,
     beta2: float,
     eps: float,
-    t: int,
+    powers: Array,
 ) -> None:
-    """Step t = 1, 2, ... of Adam with bias correction (Kingma & Ba 2015, algorithm 1), in place."""
+    """Step t = 1, 2, ... of Adam with bias correction (Kingma & Ba 2015, algorithm 1), in place.
+
+    `lr` is a float64 array of shape (), `powers` one of beta1**t and beta2**t.
+    """
     if param.dtype.itemsize == 2:
         p, m32, v32 = (a.astype(np.float32) for a in (param, m, v))
-        adam_step(p, m32, v32, grad.astype(np.float32), lr, beta1, beta2, eps, t)
+        adam_step(p, m32, v32, grad.astype(np.float32), lr, beta1, beta2, eps, powers)
         param[...], m[...], v[...] = p, m32, v32
         return
+    power1, power2 = powers.tolist()
     scratch = np.subtract(grad, m, out=np.empty(param.shape, param.dtype))
     scratch *= 1 - beta1
     m += scratch
@@ -579,9 +583,9 @@ def adam_step(
     scratch -= v
     scratch *= 1 - beta2
     v += scratch
-    np.divide(v, 1 - beta2**t, out=scratch)
+    np.divide(v, 1 - power2, out=scratch)
     np.sqrt(scratch, out=scratch)
     scratch += eps
     np.divide(m, scratch, out=scratch)
-    scratch *= lr / (1 - beta1**t)
+    scratch *= lr.item() / (1 - power1)
     param -= scratch

@@ -17,17 +17,18 @@ __device__ void sgd_step(T &param, S &velocity, T grad, double lr, double moment
 }
 
 // Kingma & Ba 2015, algorithm 1, at step t: rate1 = 1 - beta1, rate2 = 1 - beta2,
-// step = lr / (1 - beta1^t), bias2 = 1 - beta2^t
+// power1 = beta1^t, power2 = beta2^t. Nothing is divided in double, which many GPUs do slowly.
 template <class T, class S>
-__device__ void adam_step(T &param, S &m, S &v, T grad, double step, double rate1, double rate2,
-                          double bias2, double eps) {
+__device__ void adam_step(T &param, S &m, S &v, T grad, double lr, double rate1, double rate2,
+                          double eps, double power1, double power2) {
   using W = wide<T>;
+  const W step = W(lr) / W(1 - power1), bias2 = W(1 - power2);
   const W g = widen(grad), m_old = W(widen(m)), v_old = W(widen(v));
   const W m_new = m_old + W(rate1) * (g - m_old);
   const W v_new = v_old + W(rate2) * (g * g - v_old);
   m = static_cast<S>(m_new);
   v = static_cast<S>(v_new);
-  param = static_cast<T>(widen(param) - W(step) * m_new / (sqrt(v_new / W(bias2)) + W(eps)));
+  param = static_cast<T>(widen(param) - step * m_new / (sqrt(v_new / bias2) + W(eps)));
 }
 
 }  // namespace gpugrad

@@ -11,7 +11,7 @@ from gpugrad.trees import flatten
 def leaf(values, **options):
     """A float64 tensor on the default device that requires a gradient."""
     options = {"dtype": "float64", "requires_grad": True} | options
-    return gg.asarray(values, device=gg.backends.default_device(), **options)
+    return gg.asarray(values, **{"device": gg.backends.default_device()} | options)
 
 
 def array(values, dtype=None):

@@ -188,10 +188,10 @@ def _each_type():
             "{ for (long i = 0; i < n; ++i) gpugrad::sgd_step(p[i], v[i], g[i], lr, mu); }"
         )
         yield (
-            f"void adam_{t}_{s}({t} *p, {s} *m, {s} *v, const {t} *g, long n, double step, "
-            "double rate1, double rate2, double bias2, double eps) "
-            "{ for (long i = 0; i < n; ++i) "
-            "gpugrad::adam_step(p[i], m[i], v[i], g[i], step, rate1, rate2, bias2, eps); }"
+            f"void adam_{t}_{s}({t} *p, {s} *m, {s} *v, const {t} *g, long n, double lr, "
+            "double rate1, double rate2, double eps, double power1, double power2) "
+            "{ for (long i = 0; i < n; ++i) gpugrad::adam_step("
+            "p[i], m[i], v[i], g[i], lr, rate1, rate2, eps, power1, power2); }"
         )
 
 

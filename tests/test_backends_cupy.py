@@ -353,7 +353,7 @@ MIXED = {
     "sigmoid": lambda xp, x, y, i: xp.sigmoid(y),
     "sigmoid_grad": lambda xp, x, y, i: xp.sigmoid_grad(x, y),
     "cross_entropy": lambda xp, x, y, i: xp.cross_entropy(x, i, xp.exp_sums(x)),
-    "sgd_step": lambda xp, x, y, i: xp.sgd_step(x, None, y, 0.1, 0.0),
+    "sgd_step": lambda xp, x, y, i: xp.sgd_step(x, None, y, xp.sum(x), 0.0),
 }
 
 
@@ -447,7 +447,7 @@ def test_work_is_done_where_the_arrays_are(gpu, pair):
     moved = gpu.asarray(first, None, pair[1], None)
     assert gpu.device_of(moved) == pair[1]
     np.testing.assert_array_equal(get(moved), x)
-    xp.sgd_step(moved, None, second, 1.0, 0.0)
+    xp.sgd_step(moved, None, second, xp.prod(second[:0]), 0.0)
     np.testing.assert_array_equal(get(moved), 0 * x)
 
 
@@ -460,7 +460,7 @@ def test_arrays_on_two_devices_do_not_mix(gpu, pair):
         lambda: xp.concatenate([first, second]),
         lambda: xp.sigmoid_grad(first, second),
         lambda: xp.matmul(first, second),
-        lambda: xp.sgd_step(first, None, second, 0.1, 0.0),
+        lambda: xp.sgd_step(first, None, second, xp.sum(first), 0.0),
     ):
         with pytest.raises(ValueError, match=r"cuda:0 and cuda:1.*\.to\(device\)"):
             f()

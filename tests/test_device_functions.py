@@ -160,14 +160,15 @@ def problem(dtype, state):
 @pytest.mark.parametrize(("dtype", "state"), STATES, ids=str)
 def test_optimizers(host_kernels, dtype, state):
     units = units_of(dtype)
+    lr, powers = np.array(0.1), np.array([0.9, 0.999]) ** 3
     for name, order, settings, step in [
-        ("sgd", "pg", (0.1,), lambda p, g: twins.sgd_step(p, None, g, 0.1, 0.0)),
-        ("momentum", "pmg", (0.1, 0.9), lambda p, m, g: twins.sgd_step(p, m, g, 0.1, 0.9)),
+        ("sgd", "pg", (0.1,), lambda p, g: twins.sgd_step(p, None, g, lr, 0.0)),
+        ("momentum", "pmg", (0.1, 0.9), lambda p, m, g: twins.sgd_step(p, m, g, lr, 0.9)),
         (
             "adam",
             "pmvg",
-            (0.1 / (1 - 0.9**3), 1 - 0.9, 1 - 0.999, 1 - 0.999**3, 1e-8),
-            lambda p, m, v, g: twins.adam_step(p, m, v, g, 0.1, 0.9, 0.999, 1e-8, 3),
+            (0.1, 1 - 0.9, 1 - 0.999, 1e-8, *powers),
+            lambda p, m, v, g: twins.adam_step(p, m, v, g, lr, 0.9, 0.999, 1e-8, powers),
         ),
     ]:
         arrays = dict(zip("pmvg", problem(dtype, state), strict=True))

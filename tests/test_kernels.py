@@ -181,8 +181,8 @@ def test_infinite_cotangents_stay_silent(dtype):
         getattr(twins, name)(np.full_like(x, np.inf), x)
     grad = np.array([np.inf, np.nan, 1]).astype(dtype)
     param, m, v = np.zeros((3, 3)).astype(dtype)
-    twins.sgd_step(param, m, grad, 0.1, 0.9)
-    twins.adam_step(param, m, v, grad, 0.1, 0.9, 0.999, 1e-8, 1)
+    twins.sgd_step(param, m, grad, RATE, 0.9)
+    twins.adam_step(param, m, v, grad, RATE, 0.9, 0.999, 1e-8, powers(1))
 
 
 @each_dtype
@@ -232,6 +232,14 @@ def test_log_softmax_of_large_numbers_keeps_its_digits():
     np.testing.assert_allclose(twins.log_softmax(x, 1), twins.log_softmax(x - 1000, 1), rtol=1e-6)
 
 
+RATE = np.array(0.1)
+
+
+def powers(t):
+    """What a step of Adam is given, with 0.9 and 0.999, at step t."""
+    return np.array([0.9, 0.999]) ** t
+
+
 def plain_adam(p, m, v, g, lr, beta1, beta2, eps, t):
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * g * g
@@ -255,17 +263,17 @@ def test_optimizer_steps(dtype, state):
     kept = g.copy()
     units = 1 if dtype in HALVES else 8
     p64, v64, m64, g64 = (a.astype(float) for a in (p, v, m, g))
-    twins.sgd_step(p, None, g, 0.1, 0.0)
+    twins.sgd_step(p, None, g, RATE, 0.0)
     assert_close(p, (p64 - 0.1 * g64).astype(dtype), units, floor=1)
     p64, velocity = p.astype(float), v.copy()
-    twins.sgd_step(p, velocity, g, 0.1, 0.9)
+    twins.sgd_step(p, velocity, g, RATE, 0.9)
     assert_close(velocity, (0.9 * v64 + g64).astype(state), units, floor=1)
     assert_close(p, (p64 - 0.1 * (0.9 * v64 + g64)).astype(dtype), units, floor=1)
     for t in (1, 2):
         p64, m64, v64 = plain_adam(
             *(a.astype(float) for a in (p, m, v, g)), 0.1, 0.9, 0.999, 1e-8, t
         )
-        twins.adam_step(p, m, v, g, 0.1, 0.9, 0.999, 1e-8, t)
+        twins.adam_step(p, m, v, g, RATE, 0.9, 0.999, 1e-8, powers(t))
         for got, expected in ((p, p64), (m, m64), (v, v64)):
             assert_close(got, expected.astype(got.dtype), units, floor=1)
     np.testing.assert_array_equal(g, kept)
@@ -364,15 +372,15 @@ def test_text_of_optimizers_agrees_with_twin(host_kernels, dtype, state):
     units = units_of(dtype)
     p, v, m, g = problem(dtype, state)
     q, w, n = p.copy(), v.copy(), m.copy()
-    twins.sgd_step(p, None, g, 0.1, 0.0)
+    twins.sgd_step(p, None, g, RATE, 0.0)
     host_kernels.update("sgd", (q, g), (0.1,))
     assert_close(q, p, units, floor=1)
-    twins.adam_step(p, m, v, g, 0.1, 0.9, 0.999, 1e-8, 3)
-    settings = (0.1 / (1 - 0.9**3), 1 - 0.9, 1 - 0.999, 1 - 0.999**3, 1e-8)
+    twins.adam_step(p, m, v, g, RATE, 0.9, 0.999, 1e-8, powers(3))
+    settings = (0.1, 1 - 0.9, 1 - 0.999, 1e-8, *powers(3))
     host_kernels.update("adam", (q, n, w, g), settings)
     for got, expected in ((q, p), (n, m), (w, v)):
         assert_close(got, expected, units, floor=1)
-    twins.sgd_step(p, v, g, 0.1, 0.9)
+    twins.sgd_step(p, v, g, RATE, 0.9)
     host_kernels.update("momentum", (q, w, g), (0.1, 0.9))
     assert_close(q, p, units, floor=1)
     assert_close(w, v, units, floor=1)
@@ -596,19 +604,20 @@ def test_kernels_of_optimizers_agree_with_twins(on_gpu, dtype, state):
     on_device = [put(a) for a in arrays]
 
     def check(step, *order, settings):
+        settings_there = [put(s) if isinstance(s, np.ndarray) else s for s in settings]
         getattr(twins, step)(*(arrays[i] if i is not None else None for i in order), *settings)
         before = launches()
         getattr(backend.xp, step)(
-            *(on_device[i] if i is not None else None for i in order), *settings
+            *(on_device[i] if i is not None else None for i in order), *settings_there
         )
         assert before is None or launches() == before + 1
         for got, expected in zip(on_device, arrays, strict=True):
             assert_close(backend.to_host(got), expected, units, floor=1)
 
-    check("sgd_step", 0, None, 3, settings=(0.1, 0.0))
-    check("adam_step", 0, 2, 1, 3, settings=(0.1, 0.9, 0.999, 1e-8, 1))
-    check("adam_step", 0, 2, 1, 3, settings=(0.1, 0.9, 0.999, 1e-8, 2))
-    check("sgd_step", 0, 1, 3, settings=(0.1, 0.9))
+    check("sgd_step", 0, None, 3, settings=(RATE, 0.0))
+    check("adam_step", 0, 2, 1, 3, settings=(RATE, 0.9, 0.999, 1e-8, powers(1)))
+    check("adam_step", 0, 2, 1, 3, settings=(RATE, 0.9, 0.999, 1e-8, powers(2)))
+    check("sgd_step", 0, 1, 3, settings=(RATE, 0.9))
 
 
 @pytest.mark.parametrize("narrow", [True, False])

@@ -222,8 +222,8 @@ def state_of(optimizer):
     state = getattr(optimizer, "_velocities", None) or getattr(optimizer, "_moments", [])
     arrays = [x for item in state for x in (item if isinstance(item, tuple) else (item,))]
     arrays += [p.data for p in optimizer.params]
-    kept = [None if x is None else host(x).tobytes() for x in arrays]
-    return kept, list(getattr(optimizer, "_steps", []))
+    arrays += [powers for _, powers, _ in getattr(optimizer, "_tables", [])]
+    return [None if x is None else host(x).tobytes() for x in arrays]
 
 
 def stepped(make, *, dtype="float64"):

@@ -29,15 +29,16 @@ def kernels(
 
     x, g = array(), array()
     param, m, v, copied = (xp.zeros_like(x) for _ in range(4))
+    rate, powers = (gg.full(s, 0.1, dtype="float64", device=device).data for s in ((), (2,)))
     calls: dict[str, tuple[int, Callable[[], Any]]] = {
         COPY: (2, lambda: xp.copyto(copied, x)),
         "sigmoid": (2, lambda: xp.sigmoid(x)),
         "sigmoid_grad": (3, lambda: xp.sigmoid_grad(g, x)),
         "gelu": (2, lambda: xp.gelu(x)),
         "gelu_grad": (3, lambda: xp.gelu_grad(g, x)),
-        "sgd_step": (3, lambda: xp.sgd_step(param, None, g, 0.1, 0.0)),
-        "sgd_step with momentum": (5, lambda: xp.sgd_step(param, m, g, 0.1, 0.9)),
-        "adam_step": (7, lambda: xp.adam_step(param, m, v, g, 0.1, 0.9, 0.999, 1e-8, 1)),
+        "sgd_step": (3, lambda: xp.sgd_step(param, None, g, rate, 0.0)),
+        "sgd_step with momentum": (5, lambda: xp.sgd_step(param, m, g, rate, 0.9)),
+        "adam_step": (7, lambda: xp.adam_step(param, m, v, g, rate, 0.9, 0.999, 1e-8, powers)),
         "softmax": (2, lambda: xp.softmax(x.reshape(-1, 1024), 1)),
     }
     for name, (arrays, call) in calls.items():

@@ -204,21 +204,21 @@ def _optimizer_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
             no_return=True,
         )
 
-    plain = update("sgd", "T grad, float64 lr", "T param", "sgd_step(param, grad, lr)")
+    plain = update("sgd", "T grad, raw float64 lr", "T param", "sgd_step(param, grad, lr[0])")
     with_momentum = update(
         "sgd_momentum",
-        "T grad, float64 lr, float64 momentum",
+        "T grad, raw float64 lr, float64 momentum",
         "T param, S velocity",
-        "sgd_step(param, velocity, grad, lr, momentum)",
+        "sgd_step(param, velocity, grad, lr[0], momentum)",
     )
     adam = update(
         "adam",
-        "T grad, float64 step, float64 rate1, float64 rate2, float64 bias2, float64 eps",
+        "T grad, raw float64 lr, float64 rate1, float64 rate2, float64 eps, raw float64 powers",
         "T param, S m, S v",
-        "adam_step(param, m, v, grad, step, rate1, rate2, bias2, eps)",
+        "adam_step(param, m, v, grad, lr[0], rate1, rate2, eps, powers[0], powers[1])",
     )
 
-    def sgd_step(param: Any, velocity: Any, grad: Any, lr: float, momentum: float) -> None:
+    def sgd_step(param: Any, velocity: Any, grad: Any, lr: Any, momentum: float) -> None:
         grad = grad.astype(param.dtype, copy=False)
         if velocity is None:
             plain(grad, lr, param)
@@ -230,15 +230,14 @@ def _optimizer_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
         m: Any,
         v: Any,
         grad: Any,
-        lr: float,
+        lr: Any,
         beta1: float,
         beta2: float,
         eps: float,
-        t: int,
+        powers: Any,
     ) -> None:
         grad = grad.astype(param.dtype, copy=False)
-        step, bias2 = lr / (1 - beta1**t), 1 - beta2**t
-        adam(grad, step, 1 - beta1, 1 - beta2, bias2, eps, param, m, v)
+        adam(grad, lr, 1 - beta1, 1 - beta2, eps, powers, param, m, v)
 
     return {"adam_step": adam_step, "sgd_step": sgd_step}
 

@@ -46,6 +46,7 @@ class Kernel:
 
     Attributes:
         arguments: floating-point arrays are cast to the dtype that is checked.
+        settings: further arguments, which keep their dtype.
         floor: below this size of an entry the error counts relative to it, not to the entry.
         writes: how many of the arguments it changes; their values are then what is compared.
     """
@@ -55,24 +56,26 @@ class Kernel:
     arguments: list[np.ndarray]
     floor: float = 0.0
     writes: int = 0
+    settings: tuple[np.ndarray, ...] = ()
 
 
 def _steps() -> Iterator[Kernel]:
     param, m, v, grad = _drawn(*[(3, 4)] * 4)
     v = np.abs(v)
+    rate, powers = np.array(0.1), np.array([0.9, 0.999]) ** 2
 
-    def sgd(xp: Any, param: Any, grad: Any) -> None:
-        xp.sgd_step(param, None, grad, 0.1, 0.0)
+    def sgd(xp: Any, param: Any, grad: Any, lr: Any) -> None:
+        xp.sgd_step(param, None, grad, lr, 0.0)
 
-    def momentum(xp: Any, param: Any, velocity: Any, grad: Any) -> None:
-        xp.sgd_step(param, velocity, grad, 0.1, 0.9)
+    def momentum(xp: Any, param: Any, velocity: Any, grad: Any, lr: Any) -> None:
+        xp.sgd_step(param, velocity, grad, lr, 0.9)
 
-    def adam(xp: Any, param: Any, m: Any, v: Any, grad: Any) -> None:
-        xp.adam_step(param, m, v, grad, 0.1, 0.9, 0.999, 1e-8, 2)
+    def adam(xp: Any, param: Any, m: Any, v: Any, grad: Any, lr: Any, powers: Any) -> None:
+        xp.adam_step(param, m, v, grad, lr, 0.9, 0.999, 1e-8, powers)
 
-    yield Kernel("sgd_step", sgd, [param, grad], 1, 1)
-    yield Kernel("sgd_step with momentum", momentum, [param, m, grad], 1, 2)
-    yield Kernel("adam_step", adam, [param, m, v, grad], 1, 3)
+    yield Kernel("sgd_step", sgd, [param, grad], 1, 1, (rate,))
+    yield Kernel("sgd_step with momentum", momentum, [param, m, grad], 1, 2, (rate,))
+    yield Kernel("adam_step", adam, [param, m, v, grad], 1, 3, (rate, powers))
 
 
 def _losses(g: np.ndarray, x: np.ndarray) -> Iterator[Kernel]:
@@ -145,6 +148,7 @@ def check_kernel(kernel: Kernel, device: gg.Device) -> KernelResult:
             if device.kind == "cpu" and dtype == "float64":
                 continue  # the reference itself
             arguments = [x.astype(dtype) if x.dtype.kind == "f" else x for x in kernel.arguments]
+            arguments += kernel.settings
             there = [backend.asarray(x, None, device, True) for x in arguments]
             wide = [x.astype(float) if x.dtype.kind == "f" else x for x in arguments]
             try:

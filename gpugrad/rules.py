@@ -294,7 +294,8 @@ class _NamespaceOf(dict[type, Namespace]):
     """Array type -> the functions of its library."""
 
     def __missing__(self, array_type: type) -> Namespace:
-        self[array_type] = library = backends.backend_of_type(array_type).xp
+        library = backends.backend_of_type(array_type).functions(array_type)
+        self[array_type] = library
         return library
 
 

@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -148,9 +150,17 @@ class Backend:
         """Whether an array, or scalar, of this type is plain data, with no meaning of its own."""
         return issubclass(array_type, self.array_types)
 
+    def functions(self, array_type: type) -> Namespace:
+        """The functions for arrays of one of its types."""
+        return self.xp
+
     def device_of(self, array: Any) -> Device:
         """Where `array` lives."""
         raise NotImplementedError
+
+    def constant(self, data: Any, device: Device) -> Any:
+        """An array on `device` of Python data, which are part of the program and do not change."""
+        return self.asarray(np.asarray(data), None, device, None)
 
     def asarray(self, obj: Any, dtype: Any, device: Device, copy: bool | None) -> Any:
         """An array of this library on `device` from a host object or an array of this library."""

@@ -85,8 +85,9 @@ def asarray(
                 f"asarray: a {type(obj).__name__} is more than its data, which its mask or unit "
                 "would be lost from; take the data out first (a masked array: .filled(value))"
             )
-        obj = np.asarray(obj)  # names ragged lists and strange objects in NumPy's words
         source = backends.backend_of_kind("cpu")
+        # names ragged lists and strange objects in NumPy's words
+        obj = source.constant(obj, backends.Device("cpu"))
         where = where or backends.default_device()
     if obj.dtype.kind not in "biufc" and obj.dtype.name != "bfloat16":
         raise TypeError(f"asarray: numbers are needed, got data of dtype {obj.dtype}")
@@ -409,7 +410,7 @@ def _frequencies(
     if not is_inexact(dtype) or dtype.kind == "c":
         raise TypeError(f"{name}: frequencies are real floating-point numbers, not {dtype}")
     where = backends.default_device() if device is None else device
-    return asarray(np.asarray(steps) * (1 / (n * d)), dtype=dtype, device=where)
+    return asarray([step * (1 / (n * d)) for step in steps], dtype=dtype, device=where)
 
 
 @constant

@@ -29,7 +29,7 @@ def _raw_key(key: Any, x: Any, name: str = "getitem") -> tuple:
         if isinstance(value, (list, range)):
             listed = np.asarray(value)
             listed = listed if listed.size else listed.astype(np.intp)
-            value = home.asarray(listed, None, home.device_of(x), None)
+            value = home.constant(listed, home.device_of(x))
         library = backends.find_backend(type(value))
         if library is None:
             if not (value is None or value is ... or isinstance(value, (int, slice))):

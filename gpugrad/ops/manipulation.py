@@ -280,7 +280,7 @@ def repeat(x: Any, /, repeats: Any, *, axis: int | None = None) -> Any:
     if isinstance(repeats, (list, tuple)):
         home = backends.backend_of(raw(x))
         listed = np.asarray(repeats) if repeats else np.zeros(0, np.int64)
-        repeats = home.asarray(listed, None, home.device_of(raw(x)), None)
+        repeats = home.constant(listed, home.device_of(raw(x)))
     check_arrays("repeat", repeats)
     if repeats.dtype.kind not in "iu":
         raise TypeError(f"repeat: integers are needed as repeats, not {repeats.dtype}")

@@ -1,0 +1,1 @@
+"""Compiled steps: `gpugrad.compile`."""

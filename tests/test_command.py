@@ -16,6 +16,7 @@ from gpugrad import backends, twins
 from gpugrad.__main__ import main
 from gpugrad.backends import cupy
 from gpugrad.command import check, info
+from gpugrad.cuda import graph
 from gpugrad.rules import elementwise
 from gpugrad.testing import coverage, kernels, rows
 
@@ -295,7 +296,7 @@ class Driver:
 
 def test_launches_are_the_kernels_of_a_captured_graph(cuda, monkeypatch):
     backend, driver = backends.backend_of_kind("cuda"), Driver(7)
-    monkeypatch.setattr(cupy, "_driver", lambda: driver)
+    monkeypatch.setattr(graph, "driver", lambda: driver)
     x = gg.asarray(np.ones((2, 3)), device=cuda).data
     assert backend.launches(cuda, lambda: backend.xp.sin(x)) == 5
     assert driver.graphs[0]
@@ -306,7 +307,7 @@ def test_launches_are_the_kernels_of_a_captured_graph(cuda, monkeypatch):
     assert backend.launches(cuda, lambda: backend.xp.sin(x)) == 5
     monkeypatch.setattr(driver, "cuGraphNodeGetType", lambda node, kind: 1)
     assert backend.launches(cuda, lambda: backend.xp.sin(x)) is None
-    monkeypatch.setattr(cupy, "_driver", lambda: None)
+    monkeypatch.setattr(graph, "driver", lambda: None)
     assert backend.launches(cuda, lambda: backend.xp.sin(x)) is None
 
 
@@ -314,8 +315,8 @@ def test_the_driver_may_have_another_name(monkeypatch):
     def refuse(name):
         raise OSError(name)
 
-    monkeypatch.setattr(cupy, "ctypes", SimpleNamespace(**{**vars(ctypes), "CDLL": refuse}))
-    assert cupy._driver() is None
+    monkeypatch.setattr(graph, "ctypes", SimpleNamespace(**{**vars(ctypes), "CDLL": refuse}))
+    assert graph.driver() is None
     assert not cupy._counts_launches()
 
 

@@ -21,6 +21,8 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..cuda.blas import Blas
+    from ..cuda.graph import Graph
     from ..fusion import Fusion, Kernel
 
 KINDS = ("cpu", "cuda")
@@ -230,6 +232,19 @@ class Backend:
 
     def launches(self, device: Device, work: Callable[[], Any]) -> int | None:
         """How many kernels `work()` launches on `device`; None where that cannot be told."""
+        return None
+
+    def capture(self, device: Device, work: Callable[[], Any]) -> Graph:
+        """What `work()` queues on `device`, to be launched again: see `gpugrad.cuda.graph`.
+
+        Raises:
+            CaptureError: if it cannot be captured.
+        """
+        raise NotImplementedError
+
+    @property
+    def blas(self) -> Blas | None:
+        """Matrix products that can be captured: see `gpugrad.cuda.blas`; None without capture."""
         return None
 
 

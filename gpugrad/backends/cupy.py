@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import re
@@ -18,6 +17,8 @@ import numpy as np
 
 from .. import backends, fusion
 from ..batches import BatchedArray
+from ..cuda import graph
+from ..cuda.blas import Blas
 from ..cuda.functions import linalg, replacements
 from ..cuda.kernels import kernels
 from ..cuda.source import source_of
@@ -509,7 +510,7 @@ class CupyBackend(Backend):
         graph's kernel nodes are counted: None where CuPy or CUDA refuse to capture it (cuBLAS,
         reading a value).
         """
-        driver = _driver()
+        driver = graph.driver()
         if driver is None:
             return None
         with self.scope(device):
@@ -518,53 +519,22 @@ class CupyBackend(Backend):
                 before = driver.emu_launch_count()
                 work()
                 return driver.emu_launch_count() - before
-            self.synchronize(device)
-            stream = self._cupy.cuda.Stream(non_blocking=True)
-            with stream:
-                # relaxed: the pool may ask for memory meanwhile
-                stream.begin_capture(self._cupy.cuda.runtime.streamCaptureModeRelaxed)
-                try:
-                    kept = work()
-                except Exception:
-                    with contextlib.suppress(Exception):  # the capture may be void already
-                        stream.end_capture()
-                    return None
-                try:
-                    graph = stream.end_capture()
-                except self._cupy.cuda.runtime.CUDARuntimeError:
-                    return None
-            del kept
-            return _count_kernels(driver, graph.graph)
+            try:
+                return self.capture(device, work).kernels
+            except graph.CaptureError:
+                return None
 
+    def capture(self, device: Device, work: Callable[[], Any]) -> graph.Graph:
+        return graph.capture(self._cupy, device, work)
 
-def _driver() -> Any:
-    """The CUDA driver's own library; None where it is not found under its usual name."""
-    try:
-        return ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
-        return None
+    @functools.cached_property
+    def blas(self) -> Blas:
+        return Blas(self._cupy)
 
 
 def _counts_launches() -> bool:
     """Whether the driver is one that emulates a device: those of NVIDIA do not count launches."""
-    return hasattr(_driver(), "emu_launch_count")
-
-
-_KERNEL_NODE = 0  # CUgraphNodeType
-
-
-def _count_kernels(driver: Any, graph: int) -> int | None:
-    """The kernel nodes of a CUgraph, which is what a cudaGraph_t is too."""
-    handle, count = ctypes.c_void_p(graph), ctypes.c_size_t()
-    trouble = driver.cuGraphGetNodes(handle, None, ctypes.byref(count))
-    nodes = (ctypes.c_void_p * count.value)()
-    trouble = trouble or driver.cuGraphGetNodes(handle, nodes, ctypes.byref(count))
-    kernels = 0
-    for node in nodes:
-        kind = ctypes.c_int()
-        trouble = trouble or driver.cuGraphNodeGetType(ctypes.c_void_p(node), ctypes.byref(kind))
-        kernels += kind.value == _KERNEL_NODE
-    return None if trouble else kernels
+    return hasattr(graph.driver(), "emu_launch_count")
 
 
 class _PlacedNamespace(Namespace):

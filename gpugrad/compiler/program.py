@@ -100,6 +100,24 @@ class Instruction:
         return replace(self, args=args, options=options)
 
 
+@dataclass(frozen=True, eq=False)
+class Fused(Instruction):
+    """Elementwise instructions that run as one loop over the entries of `shape`.
+
+    Its arguments are the values that they need from elsewhere, each broadcast to `shape`; its
+    results those that are needed elsewhere, each of that shape or summed over some axes.
+
+    Attributes:
+        shape: of the loop.
+        body: the instructions, in order; sums among them are the last that use their operand.
+        sums: result of a sum -> the axes of `shape` that it is over.
+    """
+
+    shape: tuple[int, ...] = ()
+    body: tuple[Instruction, ...] = ()
+    sums: Mapping[Value, tuple[int, ...]] = field(default_factory=dict)
+
+
 class Input(NamedTuple):
     """A value that a program is given.
 

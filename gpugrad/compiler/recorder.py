@@ -289,6 +289,14 @@ class Functions(Namespace):
         setattr(self, name, value)
         return value
 
+    def ones_like(self, x: Any, dtype: Any = None) -> Any:
+        """Ones: of the values of `x` nothing is needed."""
+        return self.ones(x.shape, dtype=dtype or x.dtype)
+
+    def zeros_like(self, x: Any, dtype: Any = None) -> Any:
+        """Zeros, likewise."""
+        return self.zeros(x.shape, dtype=dtype or x.dtype)
+
     def setitem(self, x: Any, key: Any, value: Any) -> None:
         """x[key] = value."""
         x.write(x.trace.call("setitem", x, key, value))

@@ -1,0 +1,514 @@
+"""Fused loops as C++ for the CPU: the statements of the GPU inside loops that a compiler vectorises.
+
+Shapes and strides are numbers in the text. Axes are ordered and joined, so that the innermost loop is
+long and goes through memory in steps of one element where it can. A long loop is cut along one axis
+into parts, which threads share. The cuts depend on the shape alone, and sums of parts are added up
+in order: results do not depend on the number of threads.
+
+Sums of two-byte and four-byte numbers are made in double, those of double with what each addition
+lost beside them, those of integers in their own type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..cuda.source import source_of
+from ..symbols import working_type
+from .loops import Loop, Operand
+
+_PART = 16384  # elements of one part, so that what it touches stays in a core's own cache
+_LARGE = 65536  # elements from which on threads pay
+_CELLS = 4096  # running sums of one part, at most where that can be had
+_BLOCK = 256  # numbers of a row added up in plain double
+
+# What the text of kernels/*.cuh needs on the host. glibc has vector forms of C's functions, which
+# its headers declare for -ffast-math only: to be exact in infinities and NaN is no hindrance.
+_HEAD = r"""
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#define __device__
+
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if __GLIBC_PREREQ(2, 35)
+#define VECTOR __attribute__((simd("notinbranch")))
+#define UNARY(F) VECTOR float F##f(float) noexcept; VECTOR double F(double) noexcept;
+#define BINARY(F) VECTOR float F##f(float, float) noexcept; VECTOR double F(double, double) noexcept;
+extern "C" {
+UNARY(acos) UNARY(acosh) UNARY(asin) UNARY(asinh) UNARY(atan) UNARY(atanh) UNARY(cbrt) UNARY(cos)
+UNARY(cosh) UNARY(erf) UNARY(erfc) UNARY(exp) UNARY(exp2) UNARY(expm1) UNARY(log) UNARY(log10)
+UNARY(log1p) UNARY(log2) UNARY(sin) UNARY(sinh) UNARY(tan) UNARY(tanh)
+BINARY(atan2) BINARY(hypot) BINARY(pow)
+}
+#endif
+#endif
+
+namespace gpugrad {
+using namespace std;
+
+// C's, in a form that is no call
+inline float fmax(float a, float b) { return a >= b || b != b ? a : b; }
+inline double fmax(double a, double b) { return a >= b || b != b ? a : b; }
+inline float fmin(float a, float b) { return a <= b || b != b ? a : b; }
+inline double fmin(double a, double b) { return a <= b || b != b ? a : b; }
+
+// adds x to a sum in two numbers, the second for what the first has lost
+inline void add_to(double &high, double &low, double x) {
+  const double sum = high + x, part = sum - high;
+  low += (high - (sum - part)) + (x - part);
+  high = sum;
+}
+// infinities and NaN are in the first; the second is NaN then
+inline double total(double high, double low) { return fabs(low) < INFINITY ? high + low : high; }
+"""
+
+_HALVES = r"""
+#ifdef __FLT16_MAX__
+struct float16 {
+  _Float16 value;
+  float16() = default;
+  explicit float16(float x) : value((_Float16)x) {}
+  operator float() const { return (float)value; }
+};
+#else
+struct float16 {
+  uint16_t bits;
+  float16() = default;
+  explicit float16(float x) {
+    const float a = fabsf(x);
+    int exponent;
+    frexpf(a, &exponent);
+    if (x != x) bits = 0x7e00;
+    else if (a >= 65520.0f) bits = 0x7c00;
+    else if (a < 0x1p-14f) bits = (uint16_t)nearbyintf(a * 0x1p24f);
+    else bits = (uint16_t)(((exponent + 13) << 10) + (int)nearbyintf(ldexpf(a, 11 - exponent)));
+    if (signbit(x)) bits |= 0x8000;
+  }
+  operator float() const {
+    const int exponent = bits >> 10 & 31, digits = bits & 1023;
+    const float a = exponent == 31 ? (digits ? NAN : INFINITY)
+                  : exponent == 0 ? ldexpf((float)digits, -24)
+                  : ldexpf((float)(digits + 1024), exponent - 25);
+    return bits & 0x8000 ? -a : a;
+  }
+};
+#endif
+struct bfloat16 {
+  uint16_t bits;
+  bfloat16() = default;
+  explicit bfloat16(float x) {
+    uint32_t wide;
+    memcpy(&wide, &x, 4);
+    bits = x != x ? 0x7fc0 : (uint16_t)((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
+  }
+  operator float() const {
+    const uint32_t wide = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &wide, 4);
+    return x;
+  }
+};
+"""
+
+# One call for several loops: a call from Python costs more than a small loop.
+_TAIL = r"""
+struct call { void (*function)(char *const *, int); char *const *arrays; long long threads; };
+
+extern "C" void gpugrad_run(const call *calls) {
+  for (; calls->function; ++calls) calls->function(calls->arrays, (int)calls->threads);
+}
+"""
+
+
+def source(loops: Sequence[Loop]) -> str:
+    """The text of a library of these loops.
+
+    Raises:
+        ValueError: if strides are no multiples of the size of an element.
+    """
+    operands = [x for loop in loops for x in (*loop.inputs.values(), *loop.outputs.values())]
+    files = sorted({file for loop in loops for file in loop.text.files} - {"common"})
+    lines = [_HEAD]
+    if any(x.dtype.kind == "c" for x in operands) or any(
+        "complex<" in line
+        for loop in loops
+        for line in (*loop.text.locals, *loop.text.values.values())
+    ):
+        lines.insert(0, "#include <complex>")
+    if any(x.dtype.itemsize == 2 and x.dtype.kind in "fV" for x in operands):
+        lines.append(_HALVES)
+    lines.append("}  // namespace gpugrad\n")
+    lines.append(source_of("common", *files))
+    lines.append("namespace gpugrad {\n")
+    for i, loop in enumerate(loops):
+        lines += [*_Writer(loop, f"{loop.name}_{i}").function(), ""]
+    lines.append(_TAIL)
+    names = ", ".join(f"gpugrad::{loop.name}_{i}" for i, loop in enumerate(loops))
+    lines.append(
+        "}  // namespace gpugrad\n\n"
+        f'extern "C" {{ void (*gpugrad_loops[])(char *const *, int) = {{{names}}}; }}\n'
+    )
+    return "\n".join(lines)
+
+
+def _type(dtype: np.dtype) -> str:
+    """The type of an element in memory."""
+    if dtype.itemsize == 2 and dtype.kind in "fV":
+        return "float16" if dtype.kind == "f" else "bfloat16"
+    return working_type(dtype)
+
+
+class _Space(NamedTuple):
+    """The axes of a loop, outermost first, joined; at least one.
+
+    Attributes:
+        sizes: of the axes.
+        strides: operand -> in elements, one per axis.
+    """
+
+    sizes: list[int]
+    strides: dict[str, list[int]]
+
+
+def _space(loop: Loop) -> _Space:
+    operands = loop.inputs | loop.outputs
+    strides: dict[str, list[int]] = {name: [] for name in operands}
+    axes = [axis for axis, n in enumerate(loop.shape) if n != 1]
+    for name, x in operands.items():
+        if any(x.strides[axis] % x.dtype.itemsize for axis in axes):
+            raise ValueError(
+                f"{loop.name}: {name} has strides {x.strides}, which are no multiples of "
+                f"{x.dtype.itemsize}, the size of its elements: copy it first"
+            )
+    steps = {k: [s // x.dtype.itemsize for s in x.strides] for k, x in operands.items()}
+    # innermost is the axis along which most operands are contiguous, or not needed again; of the
+    # others those are further out along which the steps are large
+    axes.sort(key=lambda axis: -sum(abs(s[axis]) for s in steps.values()))
+    if axes:
+        inner = min(
+            reversed(axes), key=lambda axis: sum(min(abs(s[axis]), 8) for s in steps.values())
+        )
+        axes.remove(inner)
+        axes.append(inner)
+    sizes: list[int] = []
+    for axis in axes:
+        n = loop.shape[axis]
+        if sizes and all(strides[k][-1] == n * steps[k][axis] for k in operands):
+            sizes[-1] *= n
+            for k in operands:
+                strides[k][-1] = steps[k][axis]
+        else:
+            sizes.append(n)
+            for k in operands:
+                strides[k].append(steps[k][axis])
+    if not sizes:
+        return _Space([1], {k: [0 if k in loop.sums else 1] for k in operands})
+    return _Space(sizes, strides)
+
+
+class _Sum(NamedTuple):
+    """A sum of real numbers: an output, or the real or imaginary part of one.
+
+    Attributes:
+        name: of the running sums.
+        term: what is added.
+        type: of the running sums.
+        exact: what an addition lost is kept, in numbers of their own.
+        cells: the number of running sums of one part.
+        steps: from one to the next, per axis; 0 along summed axes.
+        local: they are one part's alone, which also writes the results; else parts are added up.
+    """
+
+    name: str
+    term: str
+    type: str
+    exact: bool
+    cells: int
+    steps: list[int]
+    local: bool
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays of running sums."""
+        return [f"{self.name}_high", f"{self.name}_low"] if self.exact else [f"{self.name}_sums"]
+
+    def value(self, cell: str) -> str:
+        """The sum of a cell."""
+        if self.exact:
+            return f"total({self.name}_high[{cell}], {self.name}_low[{cell}])"
+        return f"{self.arrays[0]}[{cell}]"
+
+    def add(self, cell: str, x: str) -> str:
+        """The statement that adds x to a cell."""
+        if self.exact:
+            return f"add_to({self.name}_high[{cell}], {self.name}_low[{cell}], {x});"
+        return f"{self.arrays[0]}[{cell}] += {x};"
+
+
+def _affine(terms: Sequence[tuple[str, int]]) -> str:
+    """The text of a sum of indices times steps."""
+    text = " + ".join(f"{i} * {s}" if s != 1 else i for i, s in terms if s)
+    return text or "0"
+
+
+class _Writer:
+    """Writes the function of one loop."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        self.loop = loop
+        self.name = name
+        self.empty = 0 in loop.shape
+        if self.empty:  # sums are of a space with no more than the axes that they keep
+            return
+        self.sizes, self.strides = _space(loop)
+        self.inner = len(self.sizes) - 1
+        self.stored = [k for k in loop.outputs if k not in loop.sums]
+        self.split, self.length = self._split()
+        self.parts = -(-self.sizes[self.split] // self.length)
+        self.sums = {k: self._sums(k) for k in loop.sums}
+
+    def _kept(self, name: str, axis: int) -> bool:
+        """Whether a sum is kept along an axis."""
+        return self.strides[name][axis] != 0
+
+    def _split(self) -> tuple[int, int]:
+        """The axis along which the space is cut into parts, and how long they are."""
+        axes = range(len(self.sizes))
+        kept = [a for a in axes if all(self._kept(k, a) for k in self.loop.sums)]
+        long = [a for a in kept if self.sizes[a] >= 64]
+        split = long[0] if long else max(kept or axes, key=lambda a: self.sizes[a])
+        if not long and self.loop.sums:
+            split = max(axes, key=lambda a: self.sizes[a])
+        n = self.sizes[split]
+        if math.prod(self.sizes) <= 2 * _PART:
+            return split, n
+        length = max(1, _PART * n // math.prod(self.sizes))
+        for k in self.loop.sums:
+            if self._kept(k, split):
+                cells = math.prod(m for a, m in enumerate(self.sizes) if self._kept(k, a)) // n
+                length = max(1, min(length, _CELLS // cells))
+            else:  # every part has running sums for all
+                length = max(length, -(-n // 64))
+        if split == self.inner:
+            length = max(512, length // 64 * 64)
+        return split, min(length, n)
+
+    def _sums(self, name: str) -> list[_Sum]:
+        x, value = self.loop.outputs[name], self.loop.text.values[name]
+        sizes = [self.length if a == self.split else n for a, n in enumerate(self.sizes)]
+        steps, cells = [0] * len(sizes), 1
+        for a in reversed(range(len(sizes))):
+            if self._kept(name, a):
+                steps[a], cells = cells, cells * sizes[a]
+        local = self._kept(name, self.split) or self.parts == 1
+        exact = x.dtype.itemsize == (16 if x.dtype.kind == "c" else 8) and x.dtype.kind in "fc"
+        type_ = "double" if x.dtype.kind in "fcV" else working_type(x.dtype)
+        if x.dtype.kind != "c":
+            return [_Sum(f"_{name}", value, type_, exact, cells, steps, local)]
+        return [
+            _Sum(f"_{name}_{part}", f"{part}(_{name}_term)", type_, exact, cells, steps, local)
+            for part in ("real", "imag")
+        ]
+
+    # -- text
+
+    def function(self) -> Iterator[str]:
+        yield f"// {self._signature()}"
+        if self.empty:
+            yield from self._zeros()
+            return
+        yield from self._part()
+        yield f"static void {self.name}(char *const *_arrays, int _threads) {{"
+        shared = [s for sums in self.sums.values() for s in sums if not s.local]
+        for s in shared:
+            for array in s.arrays:
+                yield f"  unique_ptr<{s.type}[]> {array}(new {s.type}[{s.cells * self.parts}]());"
+        more = "".join(f", {array}.get()" for s in shared for array in s.arrays)
+        call = f"{self.name}_part(_arrays, _part{more});"
+        each = f"for (long _part = 0; _part < {self.parts}; ++_part)"
+        if self.parts == 1:
+            yield f"  {self.name}_part(_arrays, 0);"
+        elif math.prod(self.sizes) < _LARGE:
+            yield f"  {each} {call}"
+        else:
+            yield "  if (_threads > 1) {"
+            yield f"    #pragma omp parallel for schedule(static) num_threads(_threads)"  # noqa: F541
+            yield f"    {each} {call}"
+            yield f"  }} else {each} {call}"
+        yield from self._combined(shared)
+        for name, sums in self.sums.items():
+            if not sums[0].local:
+                yield from self._results(name, whole=True)
+        yield "}"
+
+    def _signature(self) -> str:
+        def said(names: dict[str, Operand]) -> str:
+            return ", ".join(f"{x.dtype.name} {k}" for k, x in names.items())
+
+        sums = "".join(f", {k} summed over {axes}" for k, axes in self.loop.sums.items())
+        return f"{said(self.loop.inputs)} -> {said(self.loop.outputs)}: {self.loop.shape}{sums}"
+
+    def _zeros(self) -> Iterator[str]:
+        """All that is stored is empty; sums need not be."""
+        yield f"static void {self.name}(char *const *_arrays, int) {{"
+        for i, (name, x) in enumerate(self.loop.outputs.items(), len(self.loop.inputs)):
+            axes = self.loop.sums.get(name, range(len(self.loop.shape)))
+            kept = [a for a in range(len(self.loop.shape)) if a not in axes]
+            if name not in self.loop.sums or any(self.loop.shape[a] == 0 for a in kept):
+                continue
+            for a in kept:
+                yield f"  for (long _{a} = 0; _{a} < {self.loop.shape[a]}; ++_{a})"
+            place = _affine([(f"_{a}", x.strides[a]) for a in kept])
+            yield f"    *({_type(x.dtype)} *)(_arrays[{i}] + {place}) = {_type(x.dtype)}(0);"
+        yield "}"
+
+    def _bounds(self, axis: int) -> tuple[str, str]:
+        if axis == self.split and self.parts > 1:
+            return "_from", "_to"
+        return "0", str(self.sizes[axis])
+
+    def _each(self, axis: int) -> str:
+        first, end = self._bounds(axis)
+        return f"for (long _{axis} = {first}; _{axis} < {end}; ++_{axis})"
+
+    def _part(self) -> Iterator[str]:
+        shared = [s for sums in self.sums.values() for s in sums if not s.local]
+        more = "".join(f", {s.type} *{array}_all" for s in shared for array in s.arrays)
+        yield f"static void {self.name}_part(char *const *_arrays, long _part{more}) {{"
+        if self.parts > 1:
+            n = self.sizes[self.split]
+            yield f"  const long _from = _part * {self.length};"
+            yield f"  const long _to = _from + {self.length} < {n} ? _from + {self.length} : {n};"
+        for sums in self.sums.values():
+            for s in sums:
+                for array in s.arrays:
+                    yield from self._cells(s, array)
+        depth = "  "
+        for axis in range(self.inner):
+            yield f"{depth}{self._each(axis)} {{"
+            depth += "  "
+        for line in self._row():
+            yield depth + line
+        for axis in reversed(range(self.inner)):
+            yield f"{'  ' * (axis + 1)}}}"
+        for name, sums in self.sums.items():
+            if sums[0].local:
+                yield from self._results(name, whole=False)
+        yield "}"
+
+    def _cells(self, s: _Sum, array: str) -> Iterator[str]:
+        """The running sums of a part, which are 0."""
+        if not s.local:
+            yield f"  {s.type} *const {array} = {array}_all + _part * {s.cells};"
+        elif s.cells <= _CELLS:
+            yield f"  {s.type} {array}[{s.cells}] = {{}};"
+        else:
+            yield f"  const unique_ptr<{s.type}[]> {array}_own(new {s.type}[{s.cells}]());"
+            yield f"  {s.type} *const {array} = {array}_own.get();"
+
+    def _index(self, axis: int) -> str:
+        """An index of running sums, which begin with the part."""
+        return f"(_{axis} - _from)" if axis == self.split and self.parts > 1 else f"_{axis}"
+
+    def _cell(self, s: _Sum, axes: Sequence[int]) -> str:
+        return _affine([(self._index(a), s.steps[a]) for a in axes])
+
+    def _row(self) -> Iterator[str]:
+        """The innermost loop, and what is before and after it."""
+        loop, inner, outer = self.loop, self.inner, range(self.inner)
+        operands = loop.inputs | {k: loop.outputs[k] for k in self.stored}
+        numbers = {k: i for i, k in enumerate((*loop.inputs, *loop.outputs))}
+        load = []
+        for k, x in operands.items():
+            place = _affine([(f"_{a}", self.strides[k][a]) for a in outer])
+            type_, const = _type(x.dtype), "const " if k in loop.inputs else ""
+            row = f"({const}{type_} *)_arrays[{numbers[k]}]"
+            row += "" if place == "0" else f" + ({place})"
+            if k in loop.inputs and k not in loop.text.variables:
+                continue
+            if k in loop.inputs and self.strides[k][inner] == 0:
+                yield f"const {type_} {k} = *({row});"
+                continue
+            yield f"{const}{type_} *const _{k} = {row};"
+            if k in loop.inputs:
+                at = _affine([(f"_{inner}", self.strides[k][inner])])
+                load.append(f"const {type_} {k} = _{k}[{at}];")
+        sums = [s for sums in self.sums.values() for s in sums]
+        along = [s for s in sums if s.steps[inner] == 0]  # one number per row
+        first, end = self._bounds(inner)
+        blocks = any(s.exact for s in along) and self.sizes[inner] > _BLOCK
+        depth = "  " if blocks else ""
+        if blocks:
+            yield f"for (long _first = {first}; _first < {end}; _first += {_BLOCK}) {{"
+            yield f"  const long _end = _first + {_BLOCK} < {end} ? _first + {_BLOCK} : {end};"
+            first, end = "_first", "_end"
+        for s in along:
+            yield f"{depth}{s.type} {s.name} = 0;"
+        reduced = ", ".join(s.name for s in along)
+        yield f"{depth}#pragma omp simd" + (f" reduction(+:{reduced})" if along else "")
+        yield f"{depth}for (long _{inner} = {first}; _{inner} < {end}; ++_{inner}) {{"
+        for line in (*load, *loop.text.locals, *self._statements()):
+            yield f"{depth}  {line}"
+        yield f"{depth}}}"
+        for s in along:
+            yield depth + s.add(self._cell(s, outer), s.name)
+        if blocks:
+            yield "}"
+
+    def _statements(self) -> Iterator[str]:
+        loop, inner = self.loop, self.inner
+        for k in self.stored:
+            type_ = _type(loop.outputs[k].dtype)
+            value = loop.text.values[k]
+            value = f"{type_}({value})" if "float16" in type_ else value
+            yield f"_{k}[{_affine([(f'_{inner}', self.strides[k][inner])])}] = {value};"
+        for k, sums in self.sums.items():
+            if len(sums) == 2:
+                type_ = working_type(loop.outputs[k].dtype)
+                yield f"const {type_} _{k}_term = {loop.text.values[k]};"
+            for s in sums:
+                if s.steps[inner]:
+                    yield s.add(self._cell(s, range(inner + 1)), s.term)
+                else:
+                    yield f"{s.name} += {s.term};"
+
+    def _combined(self, shared: Sequence[_Sum]) -> Iterator[str]:
+        """The running sums of all parts added to those of the first."""
+        for s in shared:
+            yield f"  for (long _k = {s.cells}; _k < {s.cells * self.parts}; ++_k) {{"
+            yield f"    const long _cell = _k % {s.cells};"
+            yield "    " + s.add("_cell", f"{s.arrays[0]}[_k]")
+            if s.exact:
+                yield f"    {s.arrays[1]}[_cell] += {s.arrays[1]}[_k];"
+            yield "  }"
+
+    def _results(self, name: str, whole: bool) -> Iterator[str]:
+        """The loop that writes a sum's results."""
+        x, sums = self.loop.outputs[name], self.sums[name]
+        number = list(self.loop.outputs).index(name) + len(self.loop.inputs)
+        axes = [a for a in range(len(self.sizes)) if self._kept(name, a)]
+        for a in axes:
+            first, end = ("0", str(self.sizes[a])) if whole else self._bounds(a)
+            yield f"  for (long _{a} = {first}; _{a} < {end}; ++_{a})"
+        cell = self._cell(sums[0], axes)
+        parts = ", ".join(s.value(cell) for s in sums)
+        type_ = _type(x.dtype)
+        if len(sums) == 2:
+            part = type_[8:-1]
+            parts = ", ".join(f"{part}({s.value(cell)})" for s in sums)
+            value = f"{type_}({parts})"
+        elif "float16" in type_:
+            value = f"{type_}(float({parts}))"
+        else:
+            value = parts
+        place = _affine([(f"_{a}", self.strides[name][a]) for a in axes])
+        yield f"    (({type_} *)_arrays[{number}])[{place}] = {value};"

@@ -138,6 +138,22 @@ def test_two_byte_numbers_are_computed_in_float(dtype):
     np.testing.assert_array_equal(case.outputs["whole"], wide)
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.float16), bfloat16], ids=str)
+def test_two_byte_numbers_are_rounded_to_nearest_even(dtype):
+    whole = np.arange(0x10000, dtype=np.uint32).astype(np.uint16).view(dtype).astype(np.float32)
+    whole = np.unique(whole[np.isfinite(whole)])
+    between = (whole[:-1] / 2 + whole[1:] / 2).astype(np.float32)
+    x = np.concatenate([between, np.nextafter(between, -np.inf), np.nextafter(between, np.inf)])
+    x = np.concatenate([x, specials(np.float32)])
+    case = Case(lambda xp, x: {"y": -x}, {"x": x}, out={"y": np.empty(x.shape, dtype)})
+    run(case)
+    with np.errstate(all="ignore"):
+        expected = (-x).astype(dtype)
+    np.testing.assert_array_equal(case.outputs["y"].astype("f"), expected.astype("f"))
+    zero = expected == 0
+    np.testing.assert_array_equal(np.signbit(case.outputs["y"][zero]), np.signbit(expected[zero]))
+
+
 def test_bools():
     a, b = np.array([False, False, True, True]), np.array([False, True, False, True])
     case = Case(
@@ -210,7 +226,7 @@ def test_complex_functions():
 
 
 def test_complex_products_and_quotients_are_numpys_at_infinities():
-    values = [0, 1, -2j, complex(np.inf, 1), complex(np.nan, 0), complex(1e200, 1e200)]
+    values = [0, 1, -2j, complex(np.inf, 1), complex(np.nan, 0)]
     a, b = (np.ascontiguousarray(x) for x in np.meshgrid(values, values))
     case = Case(lambda xp, a, b: {"p": a * b}, {"a": a, "b": b})
     run(case)

@@ -1,7 +1,7 @@
 """Fused loops as machine code for the CPU, made by the C++ compiler that is found.
 
-Libraries are kept on disk, in the folder that the setting GPUGRAD_CACHE_DIR names, else in the user's
-folder for such files. Nothing here raises warnings of floating point, as NumPy does.
+Libraries are kept on disk, in the folder that the setting GPUGRAD_CACHE_DIR names, else in the
+user's folder for such files. Nothing here raises warnings of floating point, as NumPy does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Fused loops as C++ for the CPU: the statements of the GPU inside loops that a compiler vectorises.
+"""Fused loops as C++ for the CPU: the statements of the GPU, in loops that a compiler vectorises.
 
-Shapes and strides are numbers in the text. Axes are ordered and joined, so that the innermost loop is
-long and goes through memory in steps of one element where it can. A long loop is cut along one axis
-into parts, which threads share. The cuts depend on the shape alone, and sums of parts are added up
-in order: results do not depend on the number of threads.
+Shapes and strides are numbers in the text. Axes are ordered and joined, so that the innermost loop
+is long and goes through memory in steps of one element where it can. A long loop is cut along one
+axis into parts, which threads share. The cuts depend on the shape alone, and sums of parts are
+added up in order: results do not depend on the number of threads.
 
 Sums of two-byte and four-byte numbers are made in double, those of double with what each addition
 lost beside them, those of integers in their own type.
@@ -36,13 +36,19 @@ _HEAD = r"""
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+// a loop with a call in it is not vectorised
+#ifdef __GNUC__
+#define __device__ __attribute__((always_inline))
+#else
 #define __device__
+#endif
 
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #if __GLIBC_PREREQ(2, 35)
 #define VECTOR __attribute__((simd("notinbranch")))
 #define UNARY(F) VECTOR float F##f(float) noexcept; VECTOR double F(double) noexcept;
-#define BINARY(F) VECTOR float F##f(float, float) noexcept; VECTOR double F(double, double) noexcept;
+#define BINARY(F) \
+  VECTOR float F##f(float, float) noexcept; VECTOR double F(double, double) noexcept;
 extern "C" {
 UNARY(acos) UNARY(acosh) UNARY(asin) UNARY(asinh) UNARY(atan) UNARY(atanh) UNARY(cbrt) UNARY(cos)
 UNARY(cosh) UNARY(erf) UNARY(erfc) UNARY(exp) UNARY(exp2) UNARY(expm1) UNARY(log) UNARY(log10)
@@ -72,51 +78,36 @@ inline double total(double high, double low) { return fabs(low) < INFINITY ? hig
 """
 
 _HALVES = r"""
-#ifdef __FLT16_MAX__
-struct float16 {
-  _Float16 value;
-  float16() = default;
-  explicit float16(float x) : value((_Float16)x) {}
-  operator float() const { return (float)value; }
-};
-#else
-struct float16 {
-  uint16_t bits;
-  float16() = default;
-  explicit float16(float x) {
-    const float a = fabsf(x);
-    int exponent;
-    frexpf(a, &exponent);
-    if (x != x) bits = 0x7e00;
-    else if (a >= 65520.0f) bits = 0x7c00;
-    else if (a < 0x1p-14f) bits = (uint16_t)nearbyintf(a * 0x1p24f);
-    else bits = (uint16_t)(((exponent + 13) << 10) + (int)nearbyintf(ldexpf(a, 11 - exponent)));
-    if (signbit(x)) bits |= 0x8000;
-  }
-  operator float() const {
-    const int exponent = bits >> 10 & 31, digits = bits & 1023;
-    const float a = exponent == 31 ? (digits ? NAN : INFINITY)
-                  : exponent == 0 ? ldexpf((float)digits, -24)
-                  : ldexpf((float)(digits + 1024), exponent - 25);
-    return bits & 0x8000 ? -a : a;
-  }
-};
-#endif
-struct bfloat16 {
-  uint16_t bits;
-  bfloat16() = default;
-  explicit bfloat16(float x) {
-    uint32_t wide;
-    memcpy(&wide, &x, 4);
-    bits = x != x ? 0x7fc0 : (uint16_t)((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
-  }
-  operator float() const {
-    const uint32_t wide = (uint32_t)bits << 16;
-    float x;
-    memcpy(&x, &wide, 4);
-    return x;
-  }
-};
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+inline float float_of(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Two-byte numbers, rounded to nearest even; without branches, which would not be vectorised.
+inline uint16_t to_float16(float x) {
+  const uint32_t whole = bits_of(x), a = whole & 0x7fffffff;
+  const uint32_t normal = ((a + 0xfff + (a >> 13 & 1)) >> 13) - (112 << 10);
+  const uint32_t small = bits_of(float_of(a) + 0.5f) - 0x3f000000;  // the sum rounds to 2^-24
+  const uint32_t large = a > 0x7f800000 ? 0x7e00 : 0x7c00;
+  const uint32_t rounded = a < 0x38800000 ? small : normal;
+  return (uint16_t)((whole >> 16 & 0x8000) | (a >= 0x477ff000 ? large : rounded));
+}
+inline float from_float16(uint16_t bits) {
+  const uint32_t a = (uint32_t)(bits & 0x7fff) << 13, sign = (uint32_t)(bits & 0x8000) << 16;
+  const uint32_t scaled = bits_of(float_of(a) * 0x1p112f);  // of subnormal numbers, too
+  return float_of(sign | scaled | (a >= 0x0f800000 ? 0x7f800000 : 0));
+}
+inline uint16_t to_bfloat16(float x) {
+  const uint32_t whole = bits_of(x);
+  return (uint16_t)(x != x ? 0x7fc0 : (whole + 0x7fff + (whole >> 16 & 1)) >> 16);
+}
+inline float from_bfloat16(uint16_t bits) { return float_of((uint32_t)bits << 16); }
 """
 
 # One call for several loops: a call from Python costs more than a small loop.
@@ -144,7 +135,7 @@ def source(loops: Sequence[Loop]) -> str:
         for line in (*loop.text.locals, *loop.text.values.values())
     ):
         lines.insert(0, "#include <complex>")
-    if any(x.dtype.itemsize == 2 and x.dtype.kind in "fV" for x in operands):
+    if any(_half(x.dtype) for x in operands):
         lines.append(_HALVES)
     lines.append("}  // namespace gpugrad\n")
     lines.append(source_of("common", *files))
@@ -160,11 +151,39 @@ def source(loops: Sequence[Loop]) -> str:
     return "\n".join(lines)
 
 
-def _type(dtype: np.dtype) -> str:
-    """The type of an element in memory."""
-    if dtype.itemsize == 2 and dtype.kind in "fV":
-        return "float16" if dtype.kind == "f" else "bfloat16"
-    return working_type(dtype)
+def _half(dtype: np.dtype) -> str:
+    """The name of a two-byte floating-point type; empty for others."""
+    return {"f": "float16", "V": "bfloat16"}.get(dtype.kind, "") if dtype.itemsize == 2 else ""
+
+
+def _memory_type(dtype: np.dtype) -> str:
+    """The type of the numbers in memory, of which a complex one is two."""
+    if _half(dtype):
+        return "uint16_t"
+    return working_type(dtype.type(0).real.dtype if dtype.kind == "c" else dtype)
+
+
+def _numbers(dtype: np.dtype) -> int:
+    return 2 if dtype.kind == "c" else 1
+
+
+def _loaded(dtype: np.dtype, array: str, index: str) -> str:
+    """An element. A struct as a whole would not be loaded in vectors."""
+    if dtype.kind == "c":
+        return f"{working_type(dtype)}({array}[{index}], {array}[{index} + 1])"
+    return f"from_{half}({array}[{index}])" if (half := _half(dtype)) else f"{array}[{index}]"
+
+
+def _stored(dtype: np.dtype, array: str, index: str, value: str) -> list[str]:
+    """The statements that write an element."""
+    if dtype.kind == "c":
+        return [
+            f"const {working_type(dtype)} {array}_value = {value};",
+            f"{array}[{index}] = real({array}_value);",
+            f"{array}[{index} + 1] = imag({array}_value);",
+        ]
+    half = _half(dtype)
+    return [f"{array}[{index}] = {f'to_{half}({value})' if half else value};"]
 
 
 class _Space(NamedTuple):
@@ -368,7 +387,7 @@ class _Writer:
             for a in kept:
                 yield f"  for (long _{a} = 0; _{a} < {self.loop.shape[a]}; ++_{a})"
             place = _affine([(f"_{a}", x.strides[a]) for a in kept])
-            yield f"    *({_type(x.dtype)} *)(_arrays[{i}] + {place}) = {_type(x.dtype)}(0);"
+            yield f"    memset(_arrays[{i}] + {place}, 0, {x.dtype.itemsize});"
         yield "}"
 
     def _bounds(self, axis: int) -> tuple[str, str]:
@@ -422,6 +441,11 @@ class _Writer:
     def _cell(self, s: _Sum, axes: Sequence[int]) -> str:
         return _affine([(self._index(a), s.steps[a]) for a in axes])
 
+    def _place(self, name: str, x: Operand, axes: Sequence[int]) -> str:
+        """Where an operand's element is, counted in the numbers in memory."""
+        each = _numbers(x.dtype)
+        return _affine([(f"_{a}", self.strides[name][a] * each) for a in axes])
+
     def _row(self) -> Iterator[str]:
         """The innermost loop, and what is before and after it."""
         loop, inner, outer = self.loop, self.inner, range(self.inner)
@@ -429,19 +453,19 @@ class _Writer:
         numbers = {k: i for i, k in enumerate((*loop.inputs, *loop.outputs))}
         load = []
         for k, x in operands.items():
-            place = _affine([(f"_{a}", self.strides[k][a]) for a in outer])
-            type_, const = _type(x.dtype), "const " if k in loop.inputs else ""
-            row = f"({const}{type_} *)_arrays[{numbers[k]}]"
-            row += "" if place == "0" else f" + ({place})"
             if k in loop.inputs and k not in loop.text.variables:
                 continue
-            if k in loop.inputs and self.strides[k][inner] == 0:
-                yield f"const {type_} {k} = *({row});"
-                continue
-            yield f"{const}{type_} *const _{k} = {row};"
+            type_ = ("const " if k in loop.inputs else "") + _memory_type(x.dtype)
+            place = self._place(k, x, outer)
+            row = f"({type_} *)_arrays[{numbers[k]}]" + (f" + {place}" if place != "0" else "")
+            yield f"{type_} *const _{k} = {row};"
             if k in loop.inputs:
-                at = _affine([(f"_{inner}", self.strides[k][inner])])
-                load.append(f"const {type_} {k} = _{k}[{at}];")
+                element = _loaded(x.dtype, f"_{k}", self._place(k, x, [inner]))
+                statement = f"const {working_type(x.dtype)} {k} = {element};"
+                if self.strides[k][inner] == 0:
+                    yield statement
+                else:
+                    load.append(statement)
         sums = [s for sums in self.sums.values() for s in sums]
         along = [s for s in sums if s.steps[inner] == 0]  # one number per row
         first, end = self._bounds(inner)
@@ -467,10 +491,8 @@ class _Writer:
     def _statements(self) -> Iterator[str]:
         loop, inner = self.loop, self.inner
         for k in self.stored:
-            type_ = _type(loop.outputs[k].dtype)
-            value = loop.text.values[k]
-            value = f"{type_}({value})" if "float16" in type_ else value
-            yield f"_{k}[{_affine([(f'_{inner}', self.strides[k][inner])])}] = {value};"
+            x = loop.outputs[k]
+            yield from _stored(x.dtype, f"_{k}", self._place(k, x, [inner]), loop.text.values[k])
         for k, sums in self.sums.items():
             if len(sums) == 2:
                 type_ = working_type(loop.outputs[k].dtype)
@@ -500,15 +522,13 @@ class _Writer:
             first, end = ("0", str(self.sizes[a])) if whole else self._bounds(a)
             yield f"  for (long _{a} = {first}; _{a} < {end}; ++_{a})"
         cell = self._cell(sums[0], axes)
-        parts = ", ".join(s.value(cell) for s in sums)
-        type_ = _type(x.dtype)
+        part = working_type(x.dtype.type(0).real.dtype if len(sums) == 2 else x.dtype)
+        value = ", ".join(f"({part})({s.value(cell)})" for s in sums)
         if len(sums) == 2:
-            part = type_[8:-1]
-            parts = ", ".join(f"{part}({s.value(cell)})" for s in sums)
-            value = f"{type_}({parts})"
-        elif "float16" in type_:
-            value = f"{type_}(float({parts}))"
-        else:
-            value = parts
-        place = _affine([(f"_{a}", self.strides[name][a]) for a in axes])
-        yield f"    (({type_} *)_arrays[{number}])[{place}] = {value};"
+            value = f"{working_type(x.dtype)}({value})"
+        yield "  {"
+        type_ = _memory_type(x.dtype)
+        yield f"    {type_} *const _{name} = ({type_} *)_arrays[{number}];"
+        for line in _stored(x.dtype, f"_{name}", self._place(name, x, axes), value):
+            yield f"    {line}"
+        yield "  }"

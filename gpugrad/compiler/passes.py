@@ -70,8 +70,13 @@ def numbers_of(program: Program) -> dict[Value, Any]:
             first = host.reshape(-1)[:1]
             small = host.size <= 1 << 16 or host.strides == (0,) * host.ndim
             if small and np.isfinite(first[0]) and (host == first[0]).all():
-                found[value] = first[0].item()
+                found[value] = _shortest(first[0])
     return found
+
+
+def _shortest(x: Any) -> Any:
+    """A scalar as a number of Python; of a float32 the one with the fewest digits."""
+    return float(str(x)) if x.dtype == np.float32 else x.item()
 
 
 # ---- functions in terms of simpler ones

@@ -1,0 +1,506 @@
+"""From a program to Python that runs it: calls with `out=`, in memory that is planned beforehand.
+
+Every value has its place. Most are buffers, arrays that stay from call to call; values that are
+not needed at the same time share one. A view of what stays is made once. What comes with a call
+(arguments), and what functions without `out=` give, are variables of the function that is written.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import symbols
+from ..tape import owner_of
+from .loops import Loop, Operand
+from .passes import VIEWS, as_symbol, numbers_of
+from .program import WRITES, Fused, Instruction, Program, Value, map_values, perform
+
+# the names stand in C++ too, where symbols.write calls what it computes first v0, v1, ...
+_WORDS = (
+    "auto char const default delete do double enum extern float goto inline int long namespace new "
+    "operator private public register short signed sizeof static struct switch template this throw "
+    "typedef typename union unsigned using virtual void volatile n i step array"
+).split()
+_LOCAL = re.compile(r"v\d+|_.*")
+_REDUCTIONS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
+_ALIGNMENT = 64  # bytes, of buffers: a line of the cache, and the widest vector
+
+
+class Names:
+    """Short names for values: those of the function's parameters, w for what it closes over, ..."""
+
+    def __init__(self, program: Program, parameters: Sequence[str]) -> None:
+        self._names: dict[Value, str] = {}
+        self._taken = {*keyword.kwlist, *_WORDS}
+        kinds = {"captured": "w", "constant": "c", "gradient": "g", "argument": "x"}
+        for value, kind, source in program.inputs:
+            if kind == "argument" and source < len(parameters):
+                self._names[value] = self.free(parameters[source])
+            else:
+                self._number(value, kinds[kind])
+
+    def __getitem__(self, value: Value) -> str:
+        if value not in self._names:
+            self._number(value, "t")
+        return self._names[value]
+
+    def renew(self, value: Value) -> str:
+        """Give `value` another name from now on."""
+        self._names[value] = self.free(self[value])
+        return self._names[value]
+
+    def free(self, name: str) -> str:
+        """`name`, or one like it that nothing has yet."""
+        while name in self._taken or _LOCAL.fullmatch(name):
+            name += "_"
+        self._taken.add(name)
+        return name
+
+    def _number(self, value: Value, letter: str) -> None:
+        n = 0
+        while f"{letter}{n}" in self._taken:
+            n += 1
+        self._names[value] = self.free(f"{letter}{n}")
+
+
+def text_of(step: Fused, names: Names, numbers: Mapping[Value, Any]) -> symbols.Text:
+    """The statements of a loop.
+
+    Raises:
+        symbols.NotElementwise: if a number in it has no text.
+    """
+    made: dict[Value, symbols.Symbol] = {}
+
+    def find(value: Value) -> symbols.Symbol:
+        if value not in made:
+            if value in numbers:
+                constant = (numbers[value],)
+                made[value] = symbols.Symbol("constant", constant, (), value.dtype)
+            else:
+                made[value] = symbols.variable(names[value], value.dtype)
+        return made[value]
+
+    for part in step.body:
+        is_sum = part.result in step.sums
+        made[part.result] = find(part.args[0]) if is_sum else as_symbol(part, find)
+    return symbols.write({names[x]: (made[x], x.dtype) for x in step.results})
+
+
+def is_view(step: Instruction) -> bool:
+    """Whether the result shares the memory of its first argument, or may."""
+    if step.function == "getitem":
+        key = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
+        return all(x is None or x is ... or isinstance(x, (int, slice)) for x in key)
+    return step.function in VIEWS or step.function in ("real", "imag")
+
+
+def updates_last(program: Program) -> Program:
+    """With what only updates need at the end: all else, which may fail, comes before."""
+    needed = set(program.outputs)
+    early = []
+    for step in reversed(program.instructions):
+        if not isinstance(step, Fused) or needed.intersection(step.results):
+            early.append(step)
+            needed.update(step.operands())
+    kept = set(map(id, early))
+    late = [step for step in program.instructions if id(step) not in kept]
+    return program.with_instructions([*early[::-1], *late])
+
+
+class Emitter:
+    """Writes the lines of a program.
+
+    Attributes:
+        lines: of the body of the function.
+        scope: name -> array or function, of the names in the lines.
+        places: value -> the array that it stays in.
+        runs: loops that are called together, each with the values of its inputs and outputs.
+        lent: number of an output -> its buffer, which is the user's while somebody holds it.
+    """
+
+    def __init__(
+        self, program: Program, arrays: Mapping[Value, Any], names: Names, xp: Any
+    ) -> None:
+        self.program = program = updates_last(program)
+        self.names = names
+        self.lines: list[str] = []
+        self.scope: dict[str, Any] = {}
+        self.places: dict[Value, Any] = {}
+        self.loops: list[Loop] = []
+        self.runs: list[list[tuple[int, list[Value]]]] = []
+        self.lent: dict[int, Any] = {}
+        self.allocated = 0
+        self._xp = xp
+        self._arrays = arrays
+        self._numbers = numbers_of(program)
+        self._calls: dict[str, str] = {}  # function -> its name in the scope
+        self._free: list[Any] = []  # buffers whose value is not needed any more
+        self._buffer_of: dict[Value, Any] = {}
+        self._is_running = False  # whether the last line calls loops
+        self._running = ""  # that line
+        self._root: dict[Value, Value] = {}
+        for value, kind, source in program.inputs:
+            if kind in ("captured", "constant"):
+                self._settle(value, source)
+        self._last_use = self._find_last_uses()
+        self._outputs = self._output_places()
+        self._stored = dict(self._update_places())
+
+    # ---- what is known before
+
+    def root(self, value: Value) -> Value:
+        """The value whose memory it shares."""
+        while value in self._root:
+            value = self._root[value]
+        return value
+
+    def _find_last_uses(self) -> dict[Value, float]:
+        last: dict[Value, float] = {}
+        for i, step in enumerate(self.program.instructions):
+            if is_view(step):
+                self._root[step.result] = step.args[0]
+            for value in step.operands():
+                last[self.root(value)] = i
+        for value in self.program.wanted():
+            last[self.root(value)] = math.inf
+        return last
+
+    def _output_places(self) -> dict[Value, int]:
+        """The values that are computed into the memory of an output; the others are copied."""
+        made = {x for s in self.program.instructions if not is_view(s) for x in s.results}
+        found: dict[Value, int] = {}
+        for i, value in enumerate(self.program.outputs):
+            if value in made and value not in found:
+                found[value] = i
+        return found
+
+    def _update_places(self) -> Iterator[tuple[Value, Value]]:
+        """(value, input) where the value can be computed into the memory of the input."""
+        steps = self.program.instructions
+        maker = {x: i for i, step in enumerate(steps) for x in step.results}
+        fallible = max((i for i, step in enumerate(steps) if _may_fail(step)), default=-1)
+        taken = set(self._outputs)
+        for held, value in self.program.updates:
+            i = maker.get(value, -1)
+            array = self.places.get(held)
+            if value in taken or i <= fallible or array is None or not _is_plain(array):
+                continue
+            step = steps[i]
+            if not isinstance(step, Fused) or value in step.sums or value.shape != step.shape:
+                continue
+            users = [
+                k for k, s in enumerate(steps) if any(self.root(x) is held for x in s.operands())
+            ]
+            if any(k > i for k in users):
+                continue
+            if any(self.root(x) is held and x is not held for x in step.operands()):
+                continue
+            taken.add(value)
+            yield value, held
+
+    # ---- places
+
+    def _settle(self, value: Value, array: Any) -> None:
+        self.places[value] = array
+        self.scope[self.names[value]] = array
+
+    def _new(self, value: Value) -> Any:
+        """A buffer for a value: of what is free the smallest that is large enough."""
+        if value in self._outputs:
+            array = self.lent[self._outputs[value]] = self._empty(value)
+        elif value in self._stored:
+            array = self.places[self._stored[value]]
+        else:
+            fitting = [x for x in self._free if value.nbytes <= x.nbytes <= 4 * value.nbytes + 4096]
+            memory = min(fitting, key=lambda x: x.nbytes, default=None)
+            if memory is None:
+                memory = self._memory(value.nbytes)
+            else:
+                self._free = [x for x in self._free if x is not memory]
+            self._buffer_of[value] = memory
+            array = memory[: value.nbytes].view(value.dtype).reshape(value.shape)
+        self._settle(value, array)
+        return array
+
+    def _memory(self, nbytes: int) -> Any:
+        size = -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        self.allocated += size
+        raw = self._xp.empty(size + _ALIGNMENT, dtype=np.uint8)
+        start = -_address(raw) % _ALIGNMENT
+        return raw[start : start + size]
+
+    def _empty(self, value: Value) -> Any:
+        self.allocated += value.nbytes
+        return self._xp.empty(value.shape, dtype=value.dtype)
+
+    def _release(self, step: Instruction, i: int) -> None:
+        """Give back the buffers of what step i was the last to need."""
+        for value in dict.fromkeys(map(self.root, (*step.operands(), *step.results))):
+            if self._last_use.get(value, -1) <= i and value in self._buffer_of:
+                self._free.append(self._buffer_of.pop(value))
+
+    def _take_over(self, step: Fused, i: int) -> None:
+        """Let results stand where arguments stood that are not needed any more."""
+        sized = [x for x in step.results if x not in step.sums and x not in self._outputs]
+        for value in dict.fromkeys(step.args):
+            if (
+                value in self._buffer_of
+                and self._last_use.get(value) == i
+                and value.shape == step.shape
+            ):
+                for result in sized:
+                    if result.dtype == value.dtype and result not in self._stored:
+                        self._buffer_of[result] = self._buffer_of.pop(value)
+                        self._settle(result, self.places[value])
+                        sized.remove(result)
+                        break
+
+    # ---- lines
+
+    def written(self) -> tuple[str, ...]:
+        """Write all; the names of the outputs."""
+        before = ""
+        for i, step in enumerate(self.program.instructions):
+            heading = _heading(step)
+            if heading != before and not is_view(step):
+                self._note(heading)
+                before = heading
+            self._write(step, i)
+            self._release(step, i)
+        for held, value in self.program.updates:
+            if self._stored.get(value) is not held:
+                self._line(f"{self._call('copyto')}({self.names[held]}, {self.names[value]})")
+        return tuple(self._output(i, value) for i, value in enumerate(self.program.outputs))
+
+    def _output(self, i: int, value: Value) -> str:
+        return self.names[value] if i in self.lent else f"{self.names[value]}.copy()"
+
+    def _line(self, text: str) -> None:
+        self.lines.append(text)
+        self._is_running = False
+
+    def _note(self, text: str) -> None:
+        self.lines.append(f"# {text}")
+
+    def _write(self, step: Instruction, i: int) -> None:
+        if isinstance(step, Fused):
+            self._loop(step, i)
+        elif is_view(step):
+            self._view(step)
+        elif step.function in WRITES:
+            array, *rest = step.args
+            self._out(step.result)
+            name = self.names[step.result]
+            self._line(f"{self._call('copyto')}({name}, {self._text(array)})")
+            self._line(f"{self._call(step.function)}({name}, {self._texts(rest)})")
+        elif step.function == "matmul" or self._is_ufunc(step):
+            call = self._call(step.function)
+            self._out(step.result)
+            self._line(f"{call}({self._texts(step.args)}, out={self.names[step.result]})")
+        elif step.function in _REDUCTIONS and isinstance(step.args[0], Value):
+            self._reduction(step)
+        else:
+            self._other(step)
+
+    def _out(self, value: Value) -> None:
+        if value not in self.places:
+            self._new(value)
+
+    def _is_ufunc(self, step: Instruction) -> bool:
+        f: Any = getattr(self._xp, step.function.rpartition(".")[2], None)
+        is_own = "." not in step.function and isinstance(f, np.ufunc)
+        return is_own and not step.several and not step.options and len(step.args) == f.nin
+
+    def _view(self, step: Instruction) -> None:
+        source = step.args[0]
+        if source in self.places:
+            args, options = map_values(self.places.__getitem__, (step.args, step.options))
+            view = perform(self._xp, step.function, args, options)
+            if owner_of(view) is owner_of(self.places[source]):
+                self._settle(step.result, view)
+                given = self._texts(step.args[1:])
+                of = f" ({given})" if given else ""
+                self._note(
+                    f"{self.names[step.result]} is {step.function} of {self.names[source]}{of}"
+                )
+                return
+            # it was a copy: to be made in every call
+            self._root.pop(step.result)
+        if step.function == "transpose" and len(step.args) == 1:
+            self._line(f"{self.names[step.result]} = {self.names[source]}.T")
+        else:
+            self._other(step)
+
+    def _reduction(self, step: Instruction) -> None:
+        x, *rest = step.args
+        options = dict(zip(("axis", "dtype", "keepdims"), rest)) | dict(step.options)
+        ufunc = _REDUCTIONS[step.function]
+        self._out(step.result)
+        given = [self._text(x), self._text(options.get("axis")), self._text(options.get("dtype"))]
+        given += [self.names[step.result], self._text(options.get("keepdims", False))]
+        self._line(f"{self._call(f'{ufunc}.reduce')}({', '.join(given)})")
+
+    def _other(self, step: Instruction) -> None:
+        names = ", ".join(self.names[x] for x in step.results)
+        if step.several and len(step.results) == 1:
+            names += ","
+        options = "".join(f", {k}={self._text(x)}" for k, x in step.options.items())
+        if step.function == "draw":
+            given = self._texts(step.args[2:])
+            self._line(f"{names} = {self._constant(_drawing(step), 'draw')}({given})")
+        elif step.function == "astype":
+            x, dtype = step.args
+            self._line(f"{names} = {self._text(x)}.astype({self._text(dtype)}{options})")
+        else:
+            self._line(f"{names} = {self._call(step.function)}({self._texts(step.args)}{options})")
+
+    def _loop(self, step: Fused, i: int) -> None:
+        try:
+            text = text_of(step, self.names, self._numbers)
+        except symbols.NotElementwise:
+            for part in step.body:
+                self._write(part, i)
+            return
+        given = [x for x in step.args if self.names[x] in text.variables]
+        for value in given:
+            if value not in self.places and value not in self._arrays:
+                self._fix(value)
+        self._take_over(step, i)
+        for value in step.results:
+            self._out(value)
+        axes = len(step.shape)
+        inputs = {self.names[x]: self._operand(x, step.shape) for x in given}
+        outputs = {}
+        for value in step.results:
+            strides = iter(_contiguous(value))
+            summed = step.sums.get(value, ())
+            kept = (
+                [next(strides) if a not in summed else 0 for a in range(axes)]
+                if (len(value.shape) + len(summed) == axes)
+                else [0 if a in summed else s for a, s in enumerate(strides)]
+            )
+            outputs[self.names[value]] = Operand(value.dtype, tuple(kept))
+        sums = {self.names[x]: axes for x, axes in step.sums.items()}
+        name = f"loop_{len(self.loops)}"
+        self.loops.append(Loop(name, step.shape, inputs, outputs, sums, text))
+        call = (len(self.loops) - 1, [*given, *step.results])
+        for line in text.locals:
+            self._note(line.removeprefix("const ").rstrip(";").replace("gpugrad::", ""))
+        said: dict[str, str] = {}
+        for result, expression in text.values.items():
+            of = said.setdefault(expression.replace("gpugrad::", ""), result)
+            of = expression.replace("gpugrad::", "") if of == result else of
+            over = f"sum over axes {sums[result]} of " if result in sums else ""
+            self._note(f"{result} = {over}{of}")
+        self._run(call)
+
+    def _run(self, call: tuple[int, list[Value]]) -> None:
+        """A loop, in one call with those before it if nothing stands between."""
+        if self._is_running:
+            self.runs[-1].append(call)
+            self.lines.remove(self._running)
+        else:
+            self.runs.append([call])
+        dynamic = [x for _, values in self.runs[-1] for x in values if x not in self.places]
+        given = ", ".join(self.names[x] for x in dict.fromkeys(dynamic))
+        self._running = f"loops_{len(self.runs) - 1}({given})"
+        self._line(self._running)
+        self._is_running = True
+
+    def _operand(self, value: Value, shape: tuple[int, ...]) -> Operand:
+        array = self.places[value] if value in self.places else self._arrays[value]
+        spread = np.lib.stride_tricks.as_strided(
+            np.empty(0, np.uint8), value.shape, _strides(array)
+        )
+        strides = np.broadcast_to(spread, shape).strides
+        strides = tuple(0 if n == 1 else s for n, s in zip(shape, strides))
+        return Operand(value.dtype, strides)
+
+    def _fix(self, value: Value) -> None:
+        """Copy a variable into a buffer."""
+        variable = self.names[value]
+        self.names.renew(value)
+        self._root.pop(value, None)
+        self._new(value)
+        self._line(f"{self._call('copyto')}({self.names[value]}, {variable})")
+
+    # ---- text
+
+    def _call(self, function: str) -> str:
+        if function not in self._calls:
+            f: Any = self._xp
+            for part in function.split("."):
+                f = getattr(f, part)
+            name = self.names.free(function.replace(".", "_"))
+            self._calls[function] = name
+            self.scope[name] = f
+        return self._calls[function]
+
+    def _constant(self, x: Any, name: str) -> str:
+        name = self.names.free(f"{name}_{len(self.scope)}")
+        self.scope[name] = x
+        return name
+
+    def _texts(self, args: Sequence[Any]) -> str:
+        return ", ".join(map(self._text, args))
+
+    def _text(self, x: Any) -> str:
+        if isinstance(x, Value):
+            return self.names[x]
+        if x is None or x is ... or isinstance(x, (bool, int, str)):
+            return "..." if x is ... else repr(x)
+        if type(x) is float and math.isfinite(x):
+            return repr(x)
+        if type(x) is tuple:
+            return f"({self._texts(x)}{',' * (len(x) == 1)})"
+        if type(x) is list:
+            return f"[{self._texts(x)}]"
+        if type(x) is slice:
+            return f"slice({self._texts((x.start, x.stop, x.step))})"
+        return self._constant(x, "k")
+
+
+def _may_fail(step: Instruction) -> bool:
+    return not isinstance(step, Fused) and not is_view(step)
+
+
+def _heading(step: Instruction) -> str:
+    note = step.note
+    of = f", {note.operation}" if note.operation else ""
+    return f"{note.phase}{of} ({os.path.basename(note.file)}:{note.line})"
+
+
+def _drawing(step: Instruction) -> Callable[..., Any]:
+    generator, method, *_ = step.args
+
+    def draw(*args: Any) -> Any:
+        return perform(None, "draw", (generator, method, *args), {})
+
+    return draw
+
+
+def _is_plain(array: Any) -> bool:
+    return bool(array.flags.c_contiguous)
+
+
+def _strides(array: Any) -> tuple[int, ...]:
+    return tuple(array.strides)
+
+
+def _contiguous(value: Value) -> tuple[int, ...]:
+    strides, step = [], value.dtype.itemsize
+    for n in reversed(value.shape):
+        strides.append(step)
+        step *= n
+    return tuple(strides[::-1])
+
+
+def _address(array: Any) -> int:
+    return array.ctypes.data

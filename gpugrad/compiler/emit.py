@@ -172,6 +172,11 @@ class Emitter:
             last[self.root(value)] = math.inf
         return last
 
+    def _separate(self, value: Value) -> None:
+        """Give `value` memory of its own, for as long as that which it shared was needed."""
+        self._last_use[value] = self._last_use[self.root(value)]
+        self._root.pop(value, None)
+
     def _output_places(self) -> dict[Value, int]:
         """The values that are computed into the memory of an output; the others are copied."""
         made = {x for s in self.program.instructions if not is_view(s) for x in s.results}
@@ -254,6 +259,7 @@ class Emitter:
                 value in self._buffer_of
                 and self._last_use.get(value) == i
                 and value.shape == step.shape
+                and not any(self.root(x) is value for x in step.args if x is not value)
             ):
                 for result in sized:
                     if result.dtype == value.dtype and result not in self._stored:
@@ -331,8 +337,7 @@ class Emitter:
                     f"{self.names[step.result]} is {step.function} of {self.names[source]}{of}"
                 )
                 return
-            # it was a copy: to be made in every call
-            self._root.pop(step.result)
+            self._separate(step.result)  # it was a copy: to be made in every call
         if step.function == "transpose" and len(step.args) == 1:
             self._line(f"{self.names[step.result]} = {self.names[source]}.T")
         else:
@@ -369,9 +374,11 @@ class Emitter:
                 self._write(part, i)
             return
         given = [x for x in step.args if self.names[x] in text.variables]
-        for value in given:
-            if value not in self.places and value not in self._arrays:
-                self._fix(value)
+        moved = [x for x in given if x not in self.places and x not in self._arrays]
+        for value in moved:
+            self._fix(value)
+        if moved:
+            text = text_of(step, self.names, self._numbers)  # with their new names
         self._take_over(step, i)
         for value in step.results:
             self._out(value)
@@ -427,7 +434,7 @@ class Emitter:
         """Copy a variable into a buffer."""
         variable = self.names[value]
         self.names.renew(value)
-        self._root.pop(value, None)
+        self._separate(value)
         self._new(value)
         self._line(f"{self._call('copyto')}({self.names[value]}, {variable})")
 

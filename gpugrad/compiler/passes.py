@@ -165,19 +165,23 @@ def _equal_operand(step: Instruction, numbers: Mapping[Value, Any]) -> Value | N
     match step.function, step.args:
         case ("copy" | "positive" | "astype" | "reshape" | "broadcast_to" | "ravel", (x, *_)):
             return x if isinstance(x, Value) else None
-        case "multiply", (x, one) | (one, x) if number(one) == 1 and isinstance(x, Value):
+        case (("multiply" | "add"), (a, b)):
+            for x, other in ((a, b), (b, a)):
+                if isinstance(x, Value) and _is_neutral(step.function, x, number(other)):
+                    return x
+        case (("divide" | "power"), (Value() as x, one)) if number(one) == 1:
             return x
-        case (("divide" | "power"), (x, one)) if number(one) == 1 and isinstance(x, Value):
-            return x
-        case "subtract", (x, zero) if _is_zero(number(zero), 1) and isinstance(x, Value):
-            return x
-        case "add", (x, zero) | (zero, x) if isinstance(x, Value) and (
-            _is_zero(number(zero), -1) or (x.dtype.kind in "biu" and number(zero) == 0)
-        ):
+        case "subtract", (Value() as x, zero) if _is_zero(number(zero), 1):
             return x
         case "transpose", (x, axes) if axes is not None and tuple(axes) == tuple(range(len(axes))):
             return x
     return None
+
+
+def _is_neutral(function: str, x: Value, other: Any) -> bool:
+    if function == "multiply":
+        return other == 1
+    return _is_zero(other, -1) or (x.dtype.kind in "biu" and other == 0)
 
 
 def _is_zero(x: Any, sign: int) -> bool:

@@ -47,6 +47,8 @@ from .transforms import grad, jvp, value_and_grad, vjp
 
 if TYPE_CHECKING:
     from . import fft, linalg, nn, optim, random, special, testing
+    from .compiler.compiled import CompileWarning, compile
+    from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
 
 __version__ = "0.1.0"
@@ -59,6 +61,8 @@ newaxis = None
 pi = 3.141592653589793
 
 __all__ = [
+    "CompileError",
+    "CompileWarning",
     "Device",
     "DeviceError",
     "OutOfMemoryError",
@@ -66,6 +70,7 @@ __all__ = [
     "TransferError",
     "check_bounds",
     "checkpoint",
+    "compile",
     "custom_vjp",
     "default_device",
     "deterministic",
@@ -115,15 +120,20 @@ __all__ += ops.statistics.__all__
 
 
 _LAZY = frozenset("fft linalg nn optim random special testing".split())
+_LAZY_NAMES = {
+    "CompileError": ".compiler.recorder",
+    "CompileWarning": ".compiler.compiled",
+    "compile": ".compiler.compiled",
+    "elementwise_kernel": ".custom_kernels",
+}
 
 
 def __getattr__(name: str) -> Any:
     # read when first asked for: their three hundred functions would take a third of an import
     if name in _LAZY:
         return importlib.import_module(f".{name}", __name__)
-    if name == "elementwise_kernel":
-        from .custom_kernels import elementwise_kernel
-
-        globals()[name] = elementwise_kernel
-        return elementwise_kernel
+    if name in _LAZY_NAMES:
+        value = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

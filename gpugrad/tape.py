@@ -91,12 +91,17 @@ def owner_of(array: Any) -> Any:
 
 def mark_changed(array: Any) -> None:
     """Note that the buffer of `array` was written: a sweep over older nodes that kept it raises."""
+    mark_owners_changed((owner_of(array),))
+
+
+def mark_owners_changed(owners: Iterable[Any]) -> None:
+    """As `mark_changed`, for several buffers by their owners."""
     global _last_change
-    owner = owner_of(array)
-    key = id(owner)
-    _last_change = _next_serial()
-    known = _changed.get(key)
-    _changed[key] = (known[0] if known else _watch(owner, key), _last_change)
+    _last_change = serial = _next_serial()
+    for owner in owners:
+        key = id(owner)
+        known = _changed.get(key)
+        _changed[key] = (known[0] if known else _watch(owner, key), serial)
 
 
 def _watch(owner: Any, key: int) -> Any:

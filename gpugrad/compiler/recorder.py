@@ -16,6 +16,7 @@ import functools
 import itertools
 import math
 import os
+import random as python_random
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from ..backends import Backend, Device, Namespace
 from ..batches import _COMPARISONS, _OPERATORS, _UNARY, BatchedArray
 from ..rules import NUMBERS, as_array
 from ..tape import Leaf, owner_of
+from ..tape import recording as recording_tape
 from ..tensor import Tensor
 from .program import Input, Instruction, Note, Value, perform, values_in
 
@@ -64,10 +66,13 @@ def _place() -> tuple[Any, str, int]:
     return frame, frame.f_code.co_filename, frame.f_lineno
 
 
-_ESCAPED = (
-    "an array that was made inside of a compiled function is used outside, where it is none: "
-    "return it from the function instead of storing it elsewhere"
-)
+def refuse_escaped() -> NoReturn:
+    """Raise a `CompileError` for a recorded array that is used when its recording is over."""
+    _, file, line = _place()
+    raise CompileError(
+        f"{file}:{line}: an array that was made inside a compiled function is used outside of it, "
+        "where it has no value; return it from the function instead of storing it elsewhere"
+    )
 
 
 class RecordedArray:
@@ -362,7 +367,7 @@ def _real(dtype: Any) -> Any:
 def _call(array_type: type[RecordedArray], function: str, *args: Any, **options: Any) -> Any:
     trace = current()
     if trace is None:
-        raise CompileError(_ESCAPED)
+        refuse_escaped()
     return trace.call(function, *args, library=array_type, **options)
 
 
@@ -510,9 +515,12 @@ class Trace:
         self.roots: list[tuple[Input, RecordedArray]] = []
         self.arrays: dict[Value, Any] = {}  # of inputs
         self.tensors: list[tuple[Tensor, Any]] = []  # whose arrays were captured
+        self.arguments: dict[int, int] = {}  # id of a Tensor inside -> its number
+        self.own: set[Leaf] = set()  # leaves that were made inside
         self._known: dict[int, tuple[Any, RecordedArray]] = {}  # id of an array or Tensor
         self._static: set[Value] = set()
         self._draws: list[tuple[tuple, RecordedArray]] = []
+        self._states: dict[random.Generator, Any] = {}  # of those drawn from, before
         self._replayed: Iterator[tuple[tuple, RecordedArray]] | None = None
         self._runs = itertools.count(1)
         self._run = 0
@@ -521,12 +529,13 @@ class Trace:
     def check_open(self) -> None:
         """Raise where a recorded array is used when its recording is over."""
         if not self._is_open:
-            raise CompileError(_ESCAPED)
+            refuse_escaped()
 
     def close(self) -> None:
-        """No recorded array can be used any more; let go of all."""
+        """No recorded array can be used any more; let go of all but the draws' generators."""
+        states = self._states
         self.__init__()  # type: ignore[misc]
-        self._is_open = False
+        self._is_open, self._states = False, states
 
     # -- from arrays to values
 
@@ -541,6 +550,26 @@ class Trace:
         self.roots.append((self.inputs[-1], made))
         self.arrays[value] = array
         return made
+
+    def argument(self, given: Any, number: int) -> Any:
+        """What an argument is inside: an array or Tensor of its own.
+
+        Of its own, so that it is not taken for what the function closes over when both are the
+        same object in the call that is recorded.
+        """
+        if not isinstance(given, Tensor):
+            return self.enter("argument", given, number)
+        x = self.enter("argument", _data.__get__(given), number)
+        outside: Any = given.node
+        node = None
+        if outside is not None:
+            node = Leaf(outside.shape, outside.dtype)
+            self.own.discard(node)
+            _grad.__set__(node, _grad.__get__(outside))
+            node.hooks = outside.hooks
+        inside = Tensor(x, node)
+        self.arguments[id(inside)] = number
+        return inside
 
     def know(self, held: Any, x: RecordedArray) -> None:
         """`held`, an array or a Tensor, is `x` inside."""
@@ -570,6 +599,14 @@ class Trace:
         if id(tensor) in self._known:
             return self._known[id(tensor)][1]
         array = _data.__get__(tensor)
+        if _is_inside(array):
+            return array
+        if not tensor.is_leaf and recording_tape():
+            refuse(
+                "a tensor is used that was computed outside and requires a gradient",
+                "give it as an argument (a derivative from outside runs the function itself), or "
+                "detach it: x.detach()",
+            )
         x = self.lifted(array)
         if x is not array:
             self.know(tensor, x)
@@ -667,10 +704,17 @@ class Trace:
             if drawn is None or x is None or drawn[:2] != asked[:2]:
                 raise RuntimeError("checkpoint: it drew other random numbers when it was run again")
             return Tensor(x, None)
+        if generator not in self._states:
+            self._states[generator] = generator._state.get_state()
         drawn_array = _data.__get__(_draw(generator, name, *_map(_concrete, asked[2:])))
         x = self.note("draw", asked, {}, drawn_array)
         self._draws.append((asked, x))
         return Tensor(x, None)
+
+    def take_back_draws(self) -> None:
+        """The generators are where they were before: nothing was drawn."""
+        for generator, state in self._states.items():
+            generator._state.set_state(state)
 
     def drawn(self) -> int:
         """How often was drawn: in place of the states of the generators."""
@@ -717,6 +761,9 @@ def _map(f: Callable[[Any], Any], tree: Any) -> Any:
 
 _data: Any = Tensor.__dict__["data"]
 _grad: Any = Leaf.__dict__["grad"]
+_requires_grad: Any = Tensor.__dict__["requires_grad"]
+_lr: Any = optim._Optimizer.__dict__["lr"]
+_numpy: Any = Tensor.numpy
 _draw: Any = random.Generator._draw
 _states, _replayed = random.states, random.replayed
 
@@ -737,11 +784,10 @@ def _set_data(self: Tensor, array: Any) -> None:
             before = _data.__get__(self)
         except AttributeError:  # it is being made
             before = array
-        if before is not array and not _is_inside(before):
+        if before is not array and _is_from_outside(self):
             refuse(
-                "a tensor from outside is given other memory (a write on the tape, "
-                "requires_grad = True)",
-                "change a copy of it: x = x.copy()",
+                "a tensor from outside is given other memory (by a write that is on the tape)",
+                "change a copy of it, x = x.copy(), or write inside gpugrad.no_grad()",
             )
     _data.__set__(self, array)
 
@@ -752,17 +798,61 @@ def _is_inside(array: Any) -> bool:
     return isinstance(array, RecordedArray)
 
 
+def _is_from_outside(tensor: Tensor) -> bool:
+    trace = current()
+    if trace is not None and id(tensor) in trace.arguments:
+        return True
+    return not _is_inside(_data.__get__(tensor))
+
+
+def _set_requires_grad(self: Tensor, value: bool) -> None:
+    if current() is not None and _is_from_outside(self) and bool(value) != self.requires_grad:
+        refuse(
+            "requires_grad of a tensor from outside is set",
+            "set it before the call, or make a tensor inside: x = x.copy()",
+        )
+    _requires_grad.__set__(self, value)
+
+
+def _get_lr(self: Any) -> Any:
+    # a number would stay the same in every call; the array is written by the setter
+    return _lr.__get__(self) if current() is None else Tensor(self._rates[0], None).copy()
+
+
+def _set_lr(self: Any, value: Any) -> None:
+    _lr.__set__(self, value)
+    if current() is not None:
+        self._lr = None  # the array is what holds it from now on
+
+
+def _gated_numpy(self: Tensor) -> Any:
+    if current() is not None and isinstance(self.data, RecordedArray):
+        return self.data.read()
+    return _numpy(self)
+
+
 def _get_grad(self: Leaf) -> Tensor | None:
     trace = current()
-    return _grad.__get__(self) if trace is None else trace.gradient_of(self)
+    return _grad.__get__(self) if trace is None or self in trace.own else trace.gradient_of(self)
 
 
 def _set_grad(self: Leaf, value: Tensor | None) -> None:
     trace = current()
-    if trace is None:
-        _grad.__set__(self, value)
-    else:
-        trace.gradients[self] = value
+    if trace is not None:
+        if not _is_set(self):  # it is being made
+            trace.own.add(self)
+        if self not in trace.own:
+            trace.gradients[self] = value
+            return
+    _grad.__set__(self, value)
+
+
+def _is_set(leaf: Leaf) -> bool:
+    try:
+        _grad.__get__(leaf)
+    except AttributeError:
+        return False
+    return True
 
 
 def _gated_draw(self: random.Generator, name: str, *args: Any) -> Tensor:
@@ -780,8 +870,32 @@ def _gated_replayed(saved: Any) -> Any:
     return _replayed(saved) if trace is None else trace.redrawn(saved)
 
 
+def _gated_foreign(f: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def gated(*args: Any, **options: Any) -> Any:
+        if current() is not None:
+            refuse(
+                f"{name} draws a number that would be the same in every call",
+                "use gpugrad.random, or draw before, and give it as an argument",
+            )
+        return f(*args, **options)
+
+    return gated
+
+
+_FOREIGN = tuple(
+    (module, name, _gated_foreign(f, f"{module.__name__}.{name}"))
+    for module in (np.random, python_random)
+    for name, f in vars(module).items()
+    if name in module.__all__
+    and not isinstance(f, (type, ModuleType))
+    and name not in ("default_rng", "get_state", "getstate", "seed", "set_state", "setstate")
+)
 _GATES: tuple[tuple[Any, str, Any], ...] = (
+    *_FOREIGN,
     (Tensor, "data", property(_get_data, _set_data)),
+    (Tensor, "requires_grad", property(_requires_grad.fget, _set_requires_grad)),
+    (Tensor, "numpy", _gated_numpy),
+    (optim._Optimizer, "lr", property(_get_lr, _set_lr)),
     (Leaf, "grad", property(_get_grad, _set_grad)),
     (random.Generator, "_draw", _gated_draw),
     (random, "states", _gated_states),

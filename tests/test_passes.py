@@ -70,7 +70,7 @@ def test_random_numbers_are_no_constants():
         lambda x: x - 0,
         lambda x: x + -0.0,
         lambda x: x * gg.ones((4,)),
-        lambda x: -(-x),
+        lambda x: gg.negative(gg.negative(x)),
         lambda x: gg.astype(x, gg.float64),
         lambda x: x.T.T,
         lambda x: gg.matrix_transpose(gg.matrix_transpose(x)),

@@ -20,7 +20,7 @@ from ..rules import hindered
 from ..tape import Leaf, mark_owners_changed, owner_of
 from ..tensor import Tensor
 from ..trees import flatten
-from . import recorder
+from . import cpu, recorder
 from .checking import checked
 from .guards import Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Input, Program, Value, map_values, perform
@@ -310,8 +310,17 @@ class Interpreter:
         return found[:count]
 
 
-def build(program: Program) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What runs a program: as `Interpreter`."""
+def build(
+    program: Program, arrays: Sequence[Any], leaves: Mapping[int, Leaf]
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What runs a program: as `Interpreter`, but for where results lie in memory.
+
+    Args:
+        arrays: of the inputs, as those of later calls are.
+        leaves: number of an output -> the leaf whose `.grad` it will be.
+    """
+    if all(given.value.device.kind == "cpu" for given in program.inputs):
+        return cpu.Runner(program, arrays, leaves)
     return Interpreter(program)
 
 
@@ -329,7 +338,13 @@ class Step:
     """
 
     def __init__(
-        self, f: Any, recording: Recording | None, args: tuple, kwargs: dict, checks: int
+        self,
+        f: Any,
+        recording: Recording | None,
+        inputs: Sequence[Any],
+        args: tuple,
+        kwargs: dict,
+        checks: int,
     ) -> None:
         signature = _Signature(f, args, kwargs)
         self.recording = recording
@@ -341,7 +356,8 @@ class Step:
         if recording is not None:
             names = _names(recording, signature)
             self.program = replace(recording.program, names=names)
-            self.runner = build(self.program)
+            leaves = {n: x.leaf for x, n in recording.gradients if n is not None and x.leaf}
+            self.runner = build(self.program, inputs, leaves)
             self.finish = _write_finish(recording, signature)
             for sink, strides in recording.first_gradients:
                 name = signature.leaf_name(sink)
@@ -532,6 +548,9 @@ def _names(recording: Recording, signature: _Signature) -> dict[Value, str]:
             name = of_array.get(id(source)) or signature.names.get(id(source))
         if name is not None:
             names[value] = name
+    for sink, number in recording.gradients:
+        if number is not None:
+            names[recording.program.outputs[number]] = f"{signature.leaf_name(sink)}.grad"
     return names
 
 
@@ -760,10 +779,10 @@ class Compiled:
         try:
             recording, outputs, inputs = record(self._f, leaves, rebuild)
         except _DerivedOutside:
-            recordings.last = Step(self._f, None, args, kwargs, 0)
+            recordings.last = Step(self._f, None, (), args, kwargs, 0)
             recordings.steps.append(recordings.last)
             return self._f(*args, **kwargs)
-        step = recordings.last = Step(self._f, recording, args, kwargs, self._checks)
+        step = recordings.last = Step(self._f, recording, inputs, args, kwargs, self._checks)
         recordings.steps.append(step)
         return step.finish(outputs, inputs, args, kwargs)
 
@@ -860,8 +879,8 @@ def compile(
             and DLPack); a copy between devices; a shape that depends on values (`nonzero`, a
             boolean mask); numbers from `numpy.random` or `random`; a result whose tape would be
             lost; a tensor from outside that is written on the tape or is computed on one; memory
-            that is written and has two names. It says where and what to do instead; parameters, gradients,
-            arguments and random streams are as before. Also for a tensor made inside that is used
+            that is written and has two names. It says where and what to do instead; parameters,
+            gradients, arguments and random streams are as before. Also for a tensor made inside that is used
             after the call without being returned, and for a difference that `check` finds.
     """
     if f is None:

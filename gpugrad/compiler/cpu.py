@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from sys import getrefcount
 from typing import Any
 
+import numpy as np
+
 from .. import backends
+from ..tape import Leaf
 from . import host
+from .blocks import Blocked
 from .emit import Emitter, Names
 from .passes import HOST, optimise
 from .program import Program, Value
+
+# Outputs up to so many bytes are copied for the caller.
+_SMALL = 4096
 
 
 class Runner:
     """A program on the CPU.
 
     Called with the arrays of all inputs of the program it was made of, in order, it stores the
-    updates in them and gives the arrays of the outputs. Those are its own and computed anew by the
-    next call, unless somebody then still holds them.
+    updates in them and gives the arrays of the outputs, which are the caller's: their memory is
+    used again only when nobody holds them.
 
     Args:
         arrays: of the inputs; those of later calls have the same shapes, dtypes and strides.
-        parameters: names of the arguments.
+        leaves: number of an output -> the leaf whose `.grad` it will be.
+        loops: what runs loops, "c++" or "numpy"; None for C++ where there is a compiler.
 
     Attributes:
+        loops: what runs them.
         program: as it was optimised.
         source: the text of what is run.
+        memory: bytes of the buffers.
     """
 
     def __init__(
-        self, program: Program, arrays: Mapping[Value, Any], parameters: Sequence[str] = ()
+        self,
+        program: Program,
+        arrays: Sequence[Any],
+        leaves: Mapping[int, Leaf] | None = None,
+        loops: str | None = None,
     ) -> None:
+        self.loops = loops or ("c++" if host.compiler() else "numpy")
         self.program = optimise(program, HOST)
-        xp = backends.backend_of_kind("cpu").xp
-        emitter = Emitter(self.program, arrays, Names(self.program, parameters), xp)
+        examples = {given.value: x for given, x in zip(program.inputs, arrays, strict=True)}
+        emitter = Emitter(
+            self.program, examples, Names(self.program), backends.backend_of_kind("cpu").xp
+        )
         outputs = emitter.written()
-        self._scope = scope = emitter.scope
-        self._runs: list[Any] = []
-        library = host.build(emitter.loops) if emitter.loops else None
-        for k, run in enumerate(emitter.runs):
-            assert library is not None
-            found = [
-                (i, [emitter.places[x] if x in emitter.places else arrays[x] for x in values])
-                for i, values in run
-            ]
-            bound = library.bind_run(found)
-            slots: dict[Value, list[tuple[int, int]]] = {}
-            for j, (_, values) in enumerate(run):
-                for n, x in enumerate(values):
-                    if x not in emitter.places:
-                        slots.setdefault(x, []).append((j, n))
-            scope[f"loops_{k}"] = _Pointed(bound, list(slots.values())) if slots else bound
-            self._runs.append((bound, [arrays for _, arrays in found]))
+        scope = emitter.scope
         used = {x.value for x in self.program.inputs}
         self._given = [
             i
@@ -61,24 +64,143 @@ class Runner:
         names = [emitter.names[program.inputs[i].value] for i in self._given]
         lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
         self.source = f"def step({', '.join(names)}):\n" + "".join(f"    {x}\n" for x in lines)
+        self.memory = emitter.allocated
+        bind = _bind_machine_code if self.loops == "c++" else _bind_blocks
+        replacing = bind(emitter, examples)
         exec(compile(self.source, "<gpugrad.step>", "exec"), scope)
         self._function = scope["step"]
-        self.memory = emitter.allocated
+        self._small = [i for i, x in emitter.lent.items() if x.nbytes <= _SMALL]
+        lent = {
+            i: emitter.names[self.program.outputs[i]]
+            for i, x in emitter.lent.items()
+            if x.nbytes > _SMALL
+        }
+        del emitter, outputs  # so that who holds a buffer can be told by counting
+        self._lent = [
+            _Lent(name, scope, replacing, (leaves or {}).get(i)) for i, name in lent.items()
+        ]
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        return self._function(*[arrays[i] for i in self._given])
+        for lent in self._lent:
+            lent.reclaim()
+        outputs = self._function(*[arrays[i] for i in self._given])
+        for i in self._small:
+            outputs[i] = outputs[i].copy()
+        return outputs
+
+
+# id of an array that loops use -> functions that put another one in its place
+Replacing = dict[int, list[Callable[[Any], None]]]
+
+
+def _bind_machine_code(emitter: Emitter, examples: Mapping[Value, Any]) -> Replacing:
+    """Compile the loops, and put calls of them into the scope."""
+    replacing: Replacing = {}
+    if not emitter.loops:
+        return replacing
+    library = host.build(emitter.loops)
+    for k, run in enumerate(emitter.runs):
+        known = [
+            (i, [emitter.places[x] if x in emitter.places else examples[x] for x in values])
+            for i, values in run
+        ]
+        bound: Any = library.bind_run(known)
+        tables = bound.kept[0][1:]
+        slots: dict[Value, list[tuple[Any, int]]] = {}
+        for table, (_, values) in zip(tables, run):
+            for n, x in enumerate(values):
+                if x in emitter.places:
+                    point = functools.partial(_point, table, n)
+                    replacing.setdefault(id(emitter.places[x]), []).append(point)
+                else:
+                    slots.setdefault(x, []).append((table, n))
+        emitter.scope[f"loops_{k}"] = _Pointed(bound, list(slots.values())) if slots else bound
+    return replacing
+
+
+def _point(table: Any, n: int, array: np.ndarray) -> None:
+    table[n] = array.ctypes.data
+
+
+def _bind_blocks(emitter: Emitter, examples: Mapping[Value, Any]) -> Replacing:
+    """Put calls of the loops by NumPy's functions into the scope."""
+    replacing: Replacing = {}
+    xp = backends.backend_of_kind("cpu").xp
+    for k, run in enumerate(emitter.runs):
+        given = dict.fromkeys(x for _, values in run for x in values if x not in emitter.places)
+        calls = []
+        for i, _ in run:
+            step = emitter.steps[i]
+            known = {x: emitter.places[x] for x in (*step.args, *step.results) if x not in given}
+            blocked = Blocked(step, xp, known, list(given))
+            calls.append(blocked)
+            for value, array in known.items():
+                replace = functools.partial(blocked.replace, value)
+                replacing.setdefault(id(array), []).append(replace)
+        emitter.scope[f"loops_{k}"] = calls[0] if len(calls) == 1 else _InTurn(calls)
+    return replacing
+
+
+class _InTurn:
+    def __init__(self, calls: list[Blocked]) -> None:
+        self._calls = calls
+
+    def __call__(self, *arrays: np.ndarray) -> None:
+        for call in self._calls:
+            call(*arrays)
 
 
 class _Pointed:
     """Loops some of whose arrays come with the call."""
 
-    def __init__(self, bound: Any, slots: list[list[tuple[int, int]]]) -> None:
+    def __init__(self, bound: Any, slots: list[list[tuple[Any, int]]]) -> None:
         self._bound = bound
-        tables = bound.kept[0][1:]
-        self._slots = [[(tables[j], n) for j, n in places] for places in slots]
+        self._slots = slots
 
-    def __call__(self, *arrays: Any) -> None:
+    def __call__(self, *arrays: np.ndarray) -> None:
         for places, x in zip(self._slots, arrays):
             for table, n in places:
                 table[n] = x.ctypes.data
         self._bound()
+
+
+class _Lent:
+    """An output whose buffer is the caller's: the next call takes another one while it is held."""
+
+    def __init__(
+        self, name: str, scope: dict[str, Any], replacing: Replacing, leaf: Leaf | None
+    ) -> None:
+        self._name = name
+        self._scope = scope
+        self._leaf = leaf
+        self._replacing = replacing.get(id(scope[name]), [])
+        self._pool = [scope.pop(name)]
+        self._idle = [getrefcount(self._pool[0])]  # references to it when nobody holds it
+        self._current = 0
+        scope[name] = self._pool[0]
+
+    def reclaim(self) -> None:
+        """See to it that the buffer is nobody's."""
+        held = getrefcount(self._pool[self._current]) - self._idle[self._current] - 1  # the scope
+        if held == 0 or (held == 1 and self._is_gradient()):
+            return
+        for i, idle in enumerate(self._idle):
+            if i != self._current and getrefcount(self._pool[i]) == idle:
+                break
+        else:
+            i = len(self._pool)
+            self._pool.append(np.empty_like(self._pool[0]))
+            self._idle.append(getrefcount(self._pool[i]))
+        self._current = i
+        self._scope[self._name] = self._pool[i]
+        for replace in self._replacing:
+            replace(self._pool[i])
+
+    def _is_gradient(self) -> bool:
+        """Whether only the leaf's `.grad` holds the buffer, and only the leaf that Tensor."""
+        gradient = None if self._leaf is None else self._leaf.grad
+        return (
+            gradient is not None
+            and gradient.data is self._pool[self._current]
+            and getrefcount(gradient) == 3  # the leaf, this variable, the call
+        )

@@ -34,16 +34,16 @@ _ALIGNMENT = 64  # bytes, of buffers: a line of the cache, and the widest vector
 
 
 class Names:
-    """Short names for values: those of the function's parameters, w for what it closes over, ..."""
+    """Short names for values: those that the user has for them, or w0 for a captured array, ..."""
 
-    def __init__(self, program: Program, parameters: Sequence[str]) -> None:
+    def __init__(self, program: Program) -> None:
         self._names: dict[Value, str] = {}
         self._taken = {*keyword.kwlist, *_WORDS}
         kinds = {"captured": "w", "constant": "c", "gradient": "g", "argument": "x"}
-        for value, kind, source in program.inputs:
-            if kind == "argument" and source < len(parameters):
-                self._names[value] = self.free(parameters[source])
-            else:
+        for value, name in program.names.items():
+            self._names[value] = self.free(re.sub(r"\W+", "_", name, flags=re.A).strip("_"))
+        for value, kind, _ in program.inputs:
+            if value not in self._names:
                 self._number(value, kinds[kind])
 
     def __getitem__(self, value: Value) -> str:
@@ -58,8 +58,8 @@ class Names:
 
     def free(self, name: str) -> str:
         """`name`, or one like it that nothing has yet."""
-        while name in self._taken or _LOCAL.fullmatch(name):
-            name += "_"
+        while name in self._taken or not name.isidentifier() or _LOCAL.fullmatch(name):
+            name = f"{name}_" if name.isidentifier() and name[0] != "_" else f"x{name}"
         self._taken.add(name)
         return name
 
@@ -121,6 +121,7 @@ class Emitter:
         lines: of the body of the function.
         scope: name -> array or function, of the names in the lines.
         places: value -> the array that it stays in.
+        steps: what each of the loops is.
         runs: loops that are called together, each with the values of its inputs and outputs.
         lent: number of an output -> its buffer, which is the user's while somebody holds it.
     """
@@ -134,6 +135,7 @@ class Emitter:
         self.scope: dict[str, Any] = {}
         self.places: dict[Value, Any] = {}
         self.loops: list[Loop] = []
+        self.steps: list[Fused] = []
         self.runs: list[list[tuple[int, list[Value]]]] = []
         self.lent: dict[int, Any] = {}
         self.allocated = 0
@@ -180,6 +182,7 @@ class Emitter:
     def _output_places(self) -> dict[Value, int]:
         """The values that are computed into the memory of an output; the others are copied."""
         made = {x for s in self.program.instructions if not is_view(s) for x in s.results}
+        made -= set(self._root.values())  # a view would stay where it was
         found: dict[Value, int] = {}
         for i, value in enumerate(self.program.outputs):
             if value in made and value not in found:
@@ -397,6 +400,7 @@ class Emitter:
         sums = {self.names[x]: axes for x, axes in step.sums.items()}
         name = f"loop_{len(self.loops)}"
         self.loops.append(Loop(name, step.shape, inputs, outputs, sums, text))
+        self.steps.append(step)
         call = (len(self.loops) - 1, [*given, *step.results])
         for line in text.locals:
             self._note(line.removeprefix("const ").rstrip(";").replace("gpugrad::", ""))

@@ -12,6 +12,7 @@ was captured gets its own at the end.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -41,7 +42,13 @@ class CompileError(RuntimeError):
     """What a compiled function does would make its recording wrong; says where, and the mend."""
 
 
-_PACKAGE = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "<gpugrad.")
+# files of frames that are not the user's: gpugrad's, and those of decorators that it uses
+_PACKAGE = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    "<gpugrad.",
+    os.path.dirname(np.__file__) + os.sep,
+    contextlib.__file__,
+)
 _PULL, _PUSH = sweeps.pull.__code__, sweeps.push.__code__
 _PHASES = {sweeps.__file__: "backward", optim.__file__: "update"}
 
@@ -350,9 +357,9 @@ class Functions(Namespace):
         square = square + (grad * grad - square) * (1 - beta2)
         m.write(mean.astype(m.dtype, copy=False))
         v.write(square.astype(v.dtype, copy=False))
-        biases = 1 - powers
-        root = self.sqrt(square / biases[1].astype(work)) + eps
-        step = mean / root * (lr / biases[0]).astype(work)
+        bias1, bias2 = (1 - powers[i : i + 1].reshape(()) for i in (0, 1))  # views, no copies
+        root = self.sqrt(square / bias2.astype(work)) + eps
+        step = mean / root * (lr / bias1).astype(work)
         x.write((x.astype(work, copy=False) - step).astype(x.dtype, copy=False))
 
 

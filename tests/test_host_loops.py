@@ -594,6 +594,26 @@ def test_several_processes_at_once(folder):
     assert {path.suffix for path in folder.iterdir()} == {".so"}
 
 
+def test_a_forked_process_has_one_thread():
+    program = textwrap.dedent("""
+        import os, sys
+        sys.path.insert(0, "tests")
+        from test_host_loops import large, run
+        case = list(large())[0]
+        library = run(case, threads=2)
+        call = library.bind(0, case.arrays)
+        if not (child := os.fork()):
+            call()
+            run(case, threads=3)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        call()
+    """)
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parent.parent
+    subprocess.run(command, cwd=root, check=True, timeout=100)
+
+
 @pytest.fixture
 def fresh():
     """The compiler is looked for anew, inside the test and after it."""

@@ -29,11 +29,16 @@ from .loops import Loop
 # products, quotients and roots have NumPy's bits. Complex products and quotients are NumPy's, too:
 # C's would look for infinities in those that are NaN, which keeps them from being vectorised.
 _FLAGS = (
-    *("-std=c++14", "-O3", "-march=native", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
+    *("-std=c++14", "-O3", "-shared", "-fPIC", "-w", "-ffp-contract=off"),
     *("-fno-math-errno", "-fno-trapping-math", "-fwrapv", "-fno-strict-aliasing"),
 )
 # the first that a compiler takes; without OpenMP there is one thread
-_MORE_FLAGS = (("-fopenmp", "-fcx-fortran-rules"), ("-fopenmp",), ("-fopenmp-simd",), ())
+_MORE_FLAGS = (
+    ("-march=native", "-fopenmp", "-fcx-fortran-rules"),
+    ("-march=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd"),
+    (),
+)
 
 
 class CompileError(RuntimeError):
@@ -97,12 +102,37 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
+class _Threads:
+    """Numbers of threads, for libraries to read: 1 in a process that was forked.
+
+    There the threads of OpenMP are gone, and it would wait for them forever.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, ctypes.c_int] = {}
+        self._forked = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def number(self, threads: int) -> ctypes.c_int:
+        return self._numbers.setdefault(threads, ctypes.c_int(1 if self._forked else threads))
+
+    def _after_fork(self) -> None:
+        self._forked = True
+        for number in self._numbers.values():
+            number.value = 1
+
+
+_threads = _Threads()
+
+
 def build(loops: Sequence[Loop], threads: int | None = None) -> Library:
     """The loops as machine code, from the folder of libraries if it is there.
 
     Args:
         loops: at least one.
-        threads: for large loops; results do not depend on it. None: `default_threads()`.
+        threads: for large loops; results do not depend on it. None: `default_threads()`. In a
+            process that is forked later, there is one.
 
     Raises:
         CompileError: if there is no compiler, or it refuses the text.
@@ -174,7 +204,7 @@ class Library:
     ) -> None:
         self.loops = tuple(loops)
         self.source = source
-        self._threads = threads
+        self._threads = _threads.number(threads)
         self._functions = (ctypes.c_void_p * len(self.loops)).in_dll(library, "gpugrad_loops")
         self._run = library.gpugrad_run
         self._run.argtypes = (ctypes.c_void_p,)
@@ -221,7 +251,7 @@ class Library:
             table[3 * k : 3 * k + 3] = [
                 self._functions[i] or 0,
                 ctypes.addressof(given),
-                self._threads,
+                ctypes.addressof(self._threads),
             ]
         return [table, *pointers]
 

@@ -21,8 +21,8 @@ from ..cuda.source import source_of
 from ..symbols import working_type
 from .loops import Loop, Operand
 
-_PART = 16384  # elements of one part, so that what it touches stays in a core's own cache
-_LARGE = 65536  # elements from which on threads pay
+_PART = 8192  # elements of one part, so that what it touches stays in a core's own cache
+_LARGE = 65536  # elements from which on there are parts: threads pay
 _CELLS = 4096  # running sums of one part, at most where that can be had
 _BLOCK = 256  # numbers of a row added up in plain double
 
@@ -112,10 +112,10 @@ inline float from_bfloat16(uint16_t bits) { return float_of((uint32_t)bits << 16
 
 # One call for several loops: a call from Python costs more than a small loop.
 _TAIL = r"""
-struct call { void (*function)(char *const *, int); char *const *arrays; long long threads; };
+struct call { void (*function)(char *const *, int); char *const *arrays; const int *threads; };
 
 extern "C" void gpugrad_run(const call *calls) {
-  for (; calls->function; ++calls) calls->function(calls->arrays, (int)calls->threads);
+  for (; calls->function; ++calls) calls->function(calls->arrays, *calls->threads);
 }
 """
 
@@ -308,7 +308,7 @@ class _Writer:
         if not long and self.loop.sums:
             split = max(axes, key=lambda a: self.sizes[a])
         n = self.sizes[split]
-        if math.prod(self.sizes) <= 2 * _PART:
+        if math.prod(self.sizes) < _LARGE:
             return split, n
         length = max(1, _PART * n // math.prod(self.sizes))
         for k in self.loop.sums:
@@ -356,8 +356,6 @@ class _Writer:
         each = f"for (long _part = 0; _part < {self.parts}; ++_part)"
         if self.parts == 1:
             yield f"  {self.name}_part(_arrays, 0);"
-        elif math.prod(self.sizes) < _LARGE:
-            yield f"  {each} {call}"
         else:
             yield "  if (_threads > 1) {"
             yield f"    #pragma omp parallel for schedule(static) num_threads(_threads)"  # noqa: F541

@@ -278,6 +278,7 @@ def views(dtype):
     yield {"a": base[:1, 0], "b": base[:, :1, :1]}
     yield {"a": base[:0], "b": base[:1]}
     yield {"a": base[:, :0], "b": base[:, :1]}
+    yield {"a": numbers((3, 37, 41), dtype).T, "b": numbers((41, 37, 3), dtype)}
     yield {"a": numbers((2, 3, 2, 3, 2), dtype), "b": numbers((3, 1, 3, 1), dtype)}
     yield {"a": numbers((2, 3, 4, 3, 2), dtype).transpose(4, 0, 3, 1, 2), "b": base[0, 0, 0, ...]}
 
@@ -431,6 +432,13 @@ def large():
                 {"a": a, "b": b},
                 sums,
             )
+    for sums in [{}, {"r": (1,)}, {"r": (0,)}]:  # operands that lie the other way round
+        a, b = numbers((331, 433), np.dtype(float)), numbers((433, 331), np.dtype(float), 1).T
+
+        def f(xp, a, b, names=("y", *sums)):
+            return dict.fromkeys(names, a * b)
+
+        yield Case(f, {"a": a, "b": b}, sums)
     x = numbers((100_003,), np.dtype(np.float32))
     yield Case(lambda xp, x: {"y": x, "z": xp.exp(x)}, {"x": x}, {"y": (0,)})
     x = numbers((3, 50_001), np.dtype(np.float32))

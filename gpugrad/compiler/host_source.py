@@ -25,6 +25,7 @@ _PART = 8192  # elements of one part, so that what it touches stays in a core's 
 _LARGE = 65536  # elements from which on there are parts: threads pay
 _CELLS = 4096  # running sums of one part, at most where that can be had
 _BLOCK = 256  # numbers of a row added up in plain double
+_TILE = 16  # elements of a row at a time, where an operand lies the other way round
 
 # What the text of kernels/*.cuh needs on the host. glibc has vector forms of C's functions, which
 # its headers declare for -ffast-math only: to be exact in infinities and NaN is no hindrance.
@@ -294,6 +295,7 @@ class _Writer:
         self.split, self.length = self._split()
         self.parts = -(-self.sizes[self.split] // self.length)
         self.sums = {k: self._sums(k) for k in loop.sums}
+        self.tiled = self._tiled()
 
     def _kept(self, name: str, axis: int) -> bool:
         """Whether a sum is kept along an axis."""
@@ -320,6 +322,19 @@ class _Writer:
         if split == self.inner:
             length = max(512, length // 64 * 64)
         return split, min(length, n)
+
+    def _tiled(self) -> int | None:
+        """The axis along which the next rows use the cache lines of a row's elements; or None.
+
+        Of a long row they would be gone until then.
+        """
+        if self.sizes[self.inner] <= 2 * _TILE:
+            return None
+        for axis in range(self.inner):
+            for steps in self.strides.values():
+                if 0 < abs(steps[axis]) < 8 <= abs(steps[self.inner]):
+                    return axis
+        return None
 
     def _sums(self, name: str) -> list[_Sum]:
         x, value = self.loop.outputs[name], self.loop.text.values[name]
@@ -411,6 +426,9 @@ class _Writer:
                     yield from self._cells(s, array)
         depth = "  "
         for axis in range(self.inner):
+            if axis == self.tiled:
+                first, end = self._bounds(self.inner)
+                yield f"{depth}for (long _tile = {first}; _tile < {end}; _tile += {_TILE})"
             yield f"{depth}{self._each(axis)} {{"
             depth += "  "
         for line in self._row():
@@ -469,6 +487,9 @@ class _Writer:
         first, end = self._bounds(inner)
         blocks = any(s.exact for s in along) and self.sizes[inner] > _BLOCK
         depth = "  " if blocks else ""
+        if self.tiled is not None:
+            yield f"const long _tile_end = _tile + {_TILE} < {end} ? _tile + {_TILE} : {end};"
+            first, end = "_tile", "_tile_end"
         if blocks:
             yield f"for (long _first = {first}; _first < {end}; _first += {_BLOCK}) {{"
             yield f"  const long _end = _first + {_BLOCK} < {end} ? _first + {_BLOCK} : {end};"

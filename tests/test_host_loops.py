@@ -511,6 +511,7 @@ def test_a_loop_takes_addresses():
         ([np.zeros((3, 3)), np.zeros((3, 4))], "x has shape"),
         ([np.zeros((3, 4)), np.zeros((4, 3))[:, ::-1]], "y has shape"),
         ([np.zeros((3, 4)), np.broadcast_to(0.0, (3, 4))], "cannot be written"),
+        ([np.zeros(97, "u1")[1:].view(float).reshape(3, 4), np.zeros((3, 4))], "not aligned"),
     ],
 )
 def test_other_arrays_are_refused(arrays, message):

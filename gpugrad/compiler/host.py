@@ -274,6 +274,8 @@ def _check(loop: Loop, arrays: Sequence[np.ndarray]) -> None:
     for x, (name, operand) in zip(arrays, operands.items()):
         if x.dtype != operand.dtype:
             raise ValueError(f"{loop.name}: {name} is {x.dtype}, not {operand.dtype}")
+        if not x.flags.aligned:
+            raise ValueError(f"{loop.name}: {name} is not aligned to its elements: copy it first")
         if name in loop.outputs and not x.flags.writeable:
             raise ValueError(f"{loop.name}: {name} is an output, but cannot be written to")
         if 0 in loop.shape:

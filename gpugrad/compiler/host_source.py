@@ -33,10 +33,6 @@ _HEAD = r"""
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 // a loop with a call in it is not vectorised
 #ifdef __GNUC__
 #define __device__ __attribute__((always_inline))
@@ -67,6 +63,15 @@ inline float fmax(float a, float b) { return a >= b || b != b ? a : b; }
 inline double fmax(double a, double b) { return a >= b || b != b ? a : b; }
 inline float fmin(float a, float b) { return a <= b || b != b ? a : b; }
 inline double fmin(double a, double b) { return a <= b || b != b ? a : b; }
+
+// zeros; without the standard's header, which takes the compiler longer than most loops
+template <class T> struct zeros {
+  T *const first;
+  explicit zeros(long n) : first(new T[n]()) {}
+  zeros(const zeros &) = delete;
+  ~zeros() { delete[] first; }
+  operator T *() const { return first; }
+};
 
 // adds x to a sum in two numbers, the second for what the first has lost
 inline void add_to(double &high, double &low, double x) {
@@ -365,8 +370,8 @@ class _Writer:
         shared = [s for sums in self.sums.values() for s in sums if not s.local]
         for s in shared:
             for array in s.arrays:
-                yield f"  unique_ptr<{s.type}[]> {array}(new {s.type}[{s.cells * self.parts}]());"
-        more = "".join(f", {array}.get()" for s in shared for array in s.arrays)
+                yield f"  const zeros<{s.type}> {array}({s.cells * self.parts});"
+        more = "".join(f", {array}" for s in shared for array in s.arrays)
         call = f"{self.name}_part(_arrays, _part{more});"
         each = f"for (long _part = 0; _part < {self.parts}; ++_part)"
         if self.parts == 1:
@@ -447,8 +452,8 @@ class _Writer:
         elif s.cells <= _CELLS:
             yield f"  {s.type} {array}[{s.cells}] = {{}};"
         else:
-            yield f"  const unique_ptr<{s.type}[]> {array}_own(new {s.type}[{s.cells}]());"
-            yield f"  {s.type} *const {array} = {array}_own.get();"
+            yield f"  const zeros<{s.type}> {array}_zeros({s.cells});"
+            yield f"  {s.type} *const {array} = {array}_zeros;"
 
     def _index(self, axis: int) -> str:
         """An index of running sums, which begin with the part."""

@@ -166,28 +166,32 @@ def _kept(key: str) -> ctypes.CDLL | None:
 def _compiled(text: str, key: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="gpugrad-", ignore_cleanup_errors=True) as name:
         made = Path(name) / "loops.so"
-        _compile(text, Path(name) / "loops.cpp", made)
+        library = _compile(text, Path(name) / "loops.cpp", made)
         data = made.read_bytes()
-        path = cache_folder() / f"{key}-{_digest(data)}.so"
-        part = path.with_suffix(f".{os.getpid()}")
-        try:  # renamed in one go: another process sees all of it or nothing
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            os.replace(part, path)
-            return ctypes.CDLL(str(path))
-        except OSError:  # a folder that cannot be written to, or not be run from
-            return ctypes.CDLL(str(made))
+    path = cache_folder() / f"{key}-{_digest(data)}.so"
+    part = path.with_suffix(f".{os.getpid()}")
+    try:  # renamed in one go: another process sees all of it or nothing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError:  # a folder that cannot be written to: the library in use needs no file
+        pass
+    return library
 
 
-def _compile(text: str, file: Path, made: Path) -> None:
+def _compile(text: str, file: Path, made: Path) -> ctypes.CDLL:
     file.write_text(text)
     said = ""
     for more in _MORE_FLAGS:
         command = [*_command(), *_FLAGS, *more, str(file), "-o", str(made), "-lm"]
         result = subprocess.run(command, capture_output=True, text=True)
+        error = result.stderr
         if result.returncode == 0:
-            return
-        said = said or f"{shlex.join(command)}\n{result.stderr}"
+            try:
+                return ctypes.CDLL(str(made))
+            except OSError as why:  # a library of OpenMP's that is not there
+                error = str(why)
+        said = said or f"{shlex.join(command)}\n{error}"
     raise CompileError(f"the C++ compiler refuses the text of fused loops:\n{said}")
 
 

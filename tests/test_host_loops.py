@@ -494,6 +494,16 @@ def test_a_bound_call_keeps_its_arrays():
     assert (sys.getrefcount(x), sys.getrefcount(y)) < counts
 
 
+def test_a_bound_call_may_get_other_addresses():
+    x, y, z = np.arange(5.0), np.zeros(5), np.zeros(5)
+    case = Case(lambda xp, x: {"y": x * 2}, {"x": x}, out={"y": y})
+    call = host.build([case.loop]).bind(0, case.arrays)
+    call.pointers[0][1] = z.ctypes.data
+    call()
+    np.testing.assert_array_equal(z, x * 2)
+    assert not y.any()
+
+
 def test_a_loop_takes_addresses():
     x, y = np.arange(5.0), np.zeros(5)
     library = host.build([Case(lambda xp, x: {"y": x * 2}, {"x": x}).loop])

@@ -104,8 +104,8 @@ def _bind_machine_code(emitter: Emitter, examples: Mapping[Value, Any]) -> Repla
             (i, [emitter.places[x] if x in emitter.places else examples[x] for x in values])
             for i, values in run
         ]
-        bound: Any = library.bind_run(known)
-        tables = bound.kept[0][1:]
+        bound = library.bind_run(known)
+        tables = bound.pointers
         slots: dict[Value, list[tuple[Any, int]]] = {}
         for table, (_, values) in zip(tables, run):
             for n, x in enumerate(values):

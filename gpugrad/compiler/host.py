@@ -230,7 +230,7 @@ class Library:
 
         return call
 
-    def bind(self, i: int, arrays: Sequence[np.ndarray]) -> Callable[[], None]:
+    def bind(self, i: int, arrays: Sequence[np.ndarray]) -> Bound:
         """Loop i of these arrays, inputs then outputs, as a function without arguments.
 
         It keeps the arrays, and reads and writes their memory at every call.
@@ -240,12 +240,12 @@ class Library:
         """
         return self.bind_run([(i, arrays)])
 
-    def bind_run(self, calls: Sequence[tuple[int, Sequence[np.ndarray]]]) -> Callable[[], None]:
+    def bind_run(self, calls: Sequence[tuple[int, Sequence[np.ndarray]]]) -> Bound:
         """Loops one after the other, with the arrays of each, as one function; see `bind`."""
         for i, arrays in calls:
             _check(self.loops[i], arrays)
         table = self._calls([(i, [x.ctypes.data for x in arrays]) for i, arrays in calls])
-        return _Bound(self._run, ctypes.c_void_p(ctypes.addressof(table[0])), (table, calls))
+        return Bound(self._run, table, calls)
 
     def _calls(self, calls: Sequence[tuple[int, Sequence[int]]]) -> list[Any]:
         """The table that the library's run reads; and the pointers that it points to."""
@@ -260,14 +260,22 @@ class Library:
         return [table, *pointers]
 
 
-class _Bound(functools.partial):
-    """A call with a fixed table. A partial object costs less to call than a function in Python."""
+class Bound(functools.partial):
+    """Loops with their arrays, called without arguments.
 
-    kept: Any
+    A partial object costs less to call than a function in Python.
 
-    def __new__(cls, run: Any, table: ctypes.c_void_p, kept: Any) -> _Bound:
-        self = super().__new__(cls, run, table)
-        self.kept = kept  # else the memory that the table points to would be given back
+    Attributes:
+        pointers: per loop, the addresses of its arrays, which may be changed: nothing is checked.
+    """
+
+    pointers: list[Any]
+    _kept: tuple
+
+    def __new__(cls, run: Any, table: list[Any], calls: Sequence[Any]) -> Bound:
+        self = super().__new__(cls, run, ctypes.c_void_p(ctypes.addressof(table[0])))
+        self.pointers = table[1:]
+        self._kept = table, calls  # else the memory at the addresses would be given back
         return self
 
 

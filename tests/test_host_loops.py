@@ -200,6 +200,19 @@ def test_functions_at_special_values(dtype):
         np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(wanted[zero]), f)
 
 
+def test_exponentials_are_right_to_one_unit():
+    x = np.concatenate([np.linspace(a, -a, 400_001) for a in (-110, -1, -1e-4)]).astype("f")
+    case = Case(lambda xp, x: {"y": xp.exp(x)}, {"x": x})
+    run(case)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.exp(x.astype(float))
+        wanted = exact.astype("f")
+    got, finite = case.outputs["y"], np.isfinite(wanted)
+    np.testing.assert_array_equal(got[~finite], np.inf)
+    error = np.abs(got[finite] - exact[finite]) / np.spacing(wanted[finite])
+    assert error.max() < 1.1
+
+
 def assert_near(got, wanted, message="", units=4):
     info = np.finfo(wanted.dtype)
     np.testing.assert_allclose(

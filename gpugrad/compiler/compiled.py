@@ -59,6 +59,7 @@ class Recording:
         gradients: (where it goes, number of the output or None for no gradient).
         first_gradients: (leaf, the strides of its gradient or None), of those that were asked.
         tensors: (a weak reference to a tensor, its array, its node), of those it closes over.
+        optimizers: those whose learning rate was set.
     """
 
     program: Program
@@ -66,6 +67,7 @@ class Recording:
     gradients: tuple[tuple[Sink, int | None], ...]
     first_gradients: tuple[tuple[Sink, tuple[int, ...] | None], ...]
     tensors: tuple[tuple[weakref.ref[Tensor], Any, Any], ...]
+    optimizers: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,14 @@ class _Result:
             tuple((given.value, x.value) for given, x in written),
         )
         tensors = [(weakref.ref(t), array, t.node) for t, array in trace.tensors]
-        self.recording = Recording(program, result, tuple(gradients), tuple(first), tuple(tensors))
+        self.recording = Recording(
+            program,
+            result,
+            tuple(gradients),
+            tuple(first),
+            tuple(tensors),
+            tuple(trace.rated.values()),
+        )
         self.targets = [trace.arrays[given.value] for given, _ in written]
         self.updates = [x.array for _, x in written]
         self.outputs = [x.array for x in self._outputs]
@@ -246,7 +255,7 @@ def shares(a: Any, b: Any) -> bool:
     """Whether two arrays may share memory, by the bounds of their memory."""
     if owner_of(a) is not owner_of(b):
         return False
-    xp: Any = backends.backend_of(a).xp
+    xp = recorder.real_of(type(a)).xp
     return bool(xp.may_share_memory(a, b))
 
 
@@ -339,14 +348,12 @@ class Step:
 
     def __init__(
         self,
-        f: Any,
         recording: Recording | None,
         inputs: Sequence[Any],
-        args: tuple,
-        kwargs: dict,
+        signature: _Signature,
         checks: int,
     ) -> None:
-        signature = _Signature(f, args, kwargs)
+        signature.watch()
         self.recording = recording
         self.checks = checks
         self.described = signature.described
@@ -392,10 +399,6 @@ class _Signature:
             self.described[name] = str(value)
             found = f"(x := {writer.name(ask)}())"
             writer.refuse_if(f"{found} is not {writer.name(value)} and x != {writer.name(value)}")
-        default = writer.name(backends._default)
-        self.described["the default device"] = str(backends._default)
-        found = f"{writer.name(backends)}._default"
-        writer.refuse_if(f"{found} is not {default} and {found} != {default}")
         writer.line("try:")
         code = getattr(unwrapped(f), "__code__", None)
         self._parameters = [] if code is None else list(code.co_varnames[: code.co_argcount])
@@ -409,13 +412,22 @@ class _Signature:
             if not (_is_array(x) or is_plain(x))
         }
         self.watched = watch(f, objects)
-        write_watched(writer, self.watched)
         for x in self.watched:
             if is_plain(x.value):
                 self.described[x.name] = repr(x.value)
             elif not isinstance(x.holder, list):
                 self.described[x.name] = f"a {type(x.value).__name__} at {id(x.value):#x}"
         self.names = {id(x.value): x.name for x in reversed(self.watched)}
+
+    def watch(self) -> None:
+        """Look for what is closed over, but for what the call itself has changed since."""
+        self.watched = [x for x in self.watched if x.is_unchanged()]
+        writer = self.writer
+        write_watched(writer, self.watched)
+        # the default device may have been found in the call
+        default, found = writer.name(backends._default), f"{writer.name(backends)}._default"
+        self.described["the default device"] = str(backends._default)
+        writer.refuse_if(f"{found} is not {default} and {found} != {default}", 2)
 
     def leaf_name(self, sink: Sink) -> str:
         """The name of a leaf, for messages."""
@@ -662,6 +674,8 @@ def _write_finish(recording: Recording, signature: _Signature) -> Callable[..., 
             node = f"{signature.paths[sink.argument]}.node"
         new = "None" if number is None else f"{make}(o[{number}], None)"
         writer.line(f"{node}.grad = {new}")
+    for optimizer in recording.optimizers:
+        writer.line(f"{writer.name(optimizer)}._lr = None")  # the array holds it
     writer.line(f"return {_expression(recording.result, writer, signature)}")
     return writer.made()
 
@@ -773,16 +787,20 @@ class Compiled:
         leaves, rebuild = flatten((args, kwargs))
         if recorder.current() is not None or batching.depth() or any(map(_is_derived, leaves)):
             return self._f(*args, **kwargs)
+        for x in leaves:
+            if isinstance(recorder.outside_data(x) if isinstance(x, Tensor) else x, RecordedArray):
+                recorder.refuse_escaped()
         if len(recordings.steps) >= self._limit:
             self._warn(args, kwargs)
             return self._f(*args, **kwargs)
+        signature = _Signature(self._f, args, kwargs)
         try:
             recording, outputs, inputs = record(self._f, leaves, rebuild)
         except _DerivedOutside:
-            recordings.last = Step(self._f, None, (), args, kwargs, 0)
+            recordings.last = Step(None, (), signature, 0)
             recordings.steps.append(recordings.last)
             return self._f(*args, **kwargs)
-        step = recordings.last = Step(self._f, recording, inputs, args, kwargs, self._checks)
+        step = recordings.last = Step(recording, inputs, signature, self._checks)
         recordings.steps.append(step)
         return step.finish(outputs, inputs, args, kwargs)
 
@@ -879,10 +897,9 @@ def compile(
             and DLPack); a copy between devices; a shape that depends on values (`nonzero`, a
             boolean mask); numbers from `numpy.random` or `random`; a result whose tape would be
             lost; a tensor from outside that is written on the tape or is computed on one; memory
-            that is written and has two names. It says where and what to do instead; parameters,
-            gradients, arguments and random streams are as before. Also for a tensor made inside
-            that is used after the call without being returned, and for a difference that `check`
-            finds.
+            that is written and has two names. It says where and the mend; parameters, gradients,
+            arguments and random streams are as before. Also for a tensor made inside that is used
+            after the call without being returned, and for a difference that `check` finds.
     """
     if f is None:
         return functools.partial(compile, check=check, limit=limit)

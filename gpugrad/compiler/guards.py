@@ -39,6 +39,17 @@ class Watched(NamedTuple):
     key: Any
     value: Any
 
+    def is_unchanged(self) -> bool:
+        """Whether it is what it was."""
+        if isinstance(self.holder, list):
+            return same_items(self.holder, self.value)
+        try:
+            if isinstance(self.holder, types.CellType):
+                return same(self.holder.cell_contents, self.value)
+            return same(self.holder[self.key], self.value)
+        except (KeyError, ValueError):
+            return False
+
 
 def is_plain(x: Any) -> bool:
     """Whether `x` is a constant that is known by its type and value."""

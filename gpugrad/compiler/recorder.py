@@ -16,6 +16,7 @@ import contextlib
 import functools
 import itertools
 import math
+import operator
 import os
 import random as python_random
 import sys
@@ -42,12 +43,11 @@ class CompileError(RuntimeError):
     """What a compiled function does would make its recording wrong; says where, and the mend."""
 
 
-# files of frames that are not the user's: gpugrad's, and those of decorators that it uses
-_PACKAGE = (
+# the files whose frames are not the user's; those of the array libraries are added
+_PACKAGE: tuple[str, ...] = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     "<gpugrad.",
-    os.path.dirname(np.__file__) + os.sep,
-    contextlib.__file__,
+    *(str(module.__file__) for module in (contextlib, functools)),
 )
 _PULL, _PUSH = sweeps.pull.__code__, sweeps.push.__code__
 _PHASES = {sweeps.__file__: "backward", optim.__file__: "update"}
@@ -82,6 +82,11 @@ def refuse_escaped() -> NoReturn:
     )
 
 
+# NumPy's functions that look at shapes and dtypes alone, and those that write their argument
+_OF_SHAPES = frozenset("can_cast iscomplexobj isrealobj ndim result_type shape size".split())
+_WRITERS = frozenset("fill_diagonal place put put_along_axis putmask".split())
+
+
 class RecordedArray:
     """An array that is being computed by a step that is recorded.
 
@@ -89,7 +94,6 @@ class RecordedArray:
     """
 
     __slots__ = ("__weakref__", "_array", "_value", "again", "parent", "seen", "trace", "version")
-    __array_ufunc__ = None  # NumPy's operators leave it to these
     __hash__ = None  # type: ignore[assignment]
 
     inner: ClassVar[type]
@@ -131,6 +135,15 @@ class RecordedArray:
             assert self.again is not None
             new = self.again(self.parent)
             self._value, self._array, self.seen = new._value, new._array, self.root.version
+
+    def _take(self, name: str, new: RecordedArray) -> RecordedArray:
+        """Write `new`, what a function gave, if it fits."""
+        if new.shape != self.shape or not np.can_cast(new.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"{name}: {new.dtype} {new.shape} does not go into {self.dtype} {self.shape}"
+            )
+        self.write(new.astype(self.dtype, copy=False))
+        return self
 
     def write(self, new: RecordedArray) -> None:
         """Take the value of `new`, of the same shape and dtype, as if it were written in place."""
@@ -244,6 +257,26 @@ class RecordedArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.array(self.read(), dtype=dtype, copy=copy)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, (Tensor, BatchedArray)) for x in inputs):
+            return NotImplemented
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        if getattr(np, ufunc.__name__, None) is not ufunc:
+            name = f"special.{name}"
+        if method == "at" or len(options.get("out", ())) > 1:
+            refuse(f"numpy.{name} is called that way", "write it with x[i] = v or gpugrad")
+        if "out" in options:
+            (options["out"],) = options["out"]
+        return _call(type(self), name, *inputs, **options)
+
+    def __array_function__(self, func: Any, kinds: Any, args: Any, options: Any) -> Any:
+        path = f"{func.__module__}.{func.__name__}".removeprefix("numpy.")
+        if path in _OF_SHAPES:
+            return func(*_map(_concrete, args), **options)
+        if path in _WRITERS:
+            refuse(f"numpy.{path} writes an array", "write it with x[i] = v")
+        return operator.attrgetter(path)(self.xp)(*args, **options)
+
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         self.read()
         refuse("an array is taken out", "return it instead")
@@ -311,10 +344,12 @@ class Functions(Namespace):
 
     def setitem(self, x: Any, key: Any, value: Any) -> None:
         """x[key] = value."""
+        x = _inside(x)
         x.write(x.trace.call("setitem", x, key, value))
 
     def add_at(self, x: Any, key: Any, value: Any) -> None:
         """x[key] += value, with every repetition of an index counted."""
+        x = _inside(x)
         x.write(x.trace.call("add_at", x, key, value))
 
     def copyto(self, x: Any, value: Any) -> None:
@@ -371,6 +406,14 @@ def _real(dtype: Any) -> Any:
     return np.empty(0, dtype).real.dtype
 
 
+def _inside(x: Any) -> Any:
+    """An array that is written, of which the recording may not have heard yet."""
+    trace = current()
+    if trace is None:
+        refuse_escaped()
+    return trace.lifted(x)
+
+
 def _call(array_type: type[RecordedArray], function: str, *args: Any, **options: Any) -> Any:
     trace = current()
     if trace is None:
@@ -394,13 +437,7 @@ def _operator(name: str, swapped: bool) -> Callable[[RecordedArray, Any], Any]:
 
 def _in_place(name: str) -> Callable[[RecordedArray, Any], RecordedArray]:
     def method(self: RecordedArray, other: Any) -> RecordedArray:
-        new = getattr(self.xp, name)(self, other)
-        if new.shape != self.shape or not np.can_cast(new.dtype, self.dtype, "same_kind"):
-            raise TypeError(
-                f"{name}: {new.dtype} {new.shape} does not go into {self.dtype} {self.shape}"
-            )
-        self.write(new.astype(self.dtype, copy=False))
-        return self
+        return self._take(name, getattr(self.xp, name)(self, other))
 
     return method
 
@@ -432,6 +469,9 @@ class RecordingBackend(Backend):
         self.kind = real.kind
         self.runs_kernels = real.runs_kernels
         self._type = _recorded(real.array_type)
+        library = sys.modules[real.array_type.__module__.partition(".")[0]]
+        global _PACKAGE
+        _PACKAGE += (os.path.dirname(str(library.__file__)) + os.sep,)
         backends._by_type[self._type] = self
 
     @property
@@ -523,6 +563,7 @@ class Trace:
         self.arrays: dict[Value, Any] = {}  # of inputs
         self.tensors: list[tuple[Tensor, Any]] = []  # whose arrays were captured
         self.arguments: dict[int, int] = {}  # id of a Tensor inside -> its number
+        self.rated: dict[int, Any] = {}  # optimisers whose learning rate was set
         self.own: set[Leaf] = set()  # leaves that were made inside
         self._known: dict[int, tuple[Any, RecordedArray]] = {}  # id of an array or Tensor
         self._static: set[Value] = set()
@@ -595,7 +636,7 @@ class Trace:
 
     def lifted(self, x: Any) -> Any:
         """What `x` is inside: an array from outside is captured, all else stays as it is."""
-        if isinstance(x, (RecordedArray, np.generic)) or backends.find_backend(type(x)) is None:
+        if isinstance(x, (RecordedArray, np.generic)) or not _is_of_library(type(x)):
             return x
         if id(x) not in self._known:
             self.know(x, self.enter("captured", x, x))
@@ -650,8 +691,7 @@ class Trace:
             )
         args, options = _map(self.lifted, (args, options))
         if (into := options.pop("out", None)) is not None:
-            into.write(self.call(function, *args, library=library, **options))
-            return into
+            return into._take(function, self.call(function, *args, library=library, **options))
         xp = real_of((library or type(args[0])).inner).xp
         out = perform(xp, function, *_map(_concrete, (args, options)))
         return self.note(function, args, options, out)
@@ -661,7 +701,10 @@ class Trace:
         several = isinstance(out, (tuple, list))
         arrays = [as_array(x) for x in (out if several else (out,))]
         if any(backends.find_backend(type(x)) is None for x in arrays):
-            raise CompileError(f"{function} gives {type(out).__name__}, which is not recorded")
+            refuse(
+                f"a value is read ({function} gives a {type(out).__name__})",
+                "use gpugrad.where for a branch, and return what is to be looked at",
+            )
         first = args[0] if args and isinstance(args[0], RecordedArray) else None
         if first is not None and arrays[0] is first.array and not several:
             return first
@@ -713,7 +756,11 @@ class Trace:
             return Tensor(x, None)
         if generator not in self._states:
             self._states[generator] = generator._state.get_state()
-        drawn_array = _data.__get__(_draw(generator, name, *_map(_concrete, asked[2:])))
+        token = _trace.set(None)  # the generator makes a Tensor of its own
+        try:
+            drawn_array = _draw(generator, name, *_map(_concrete, asked[2:])).data
+        finally:
+            _trace.reset(token)
         x = self.note("draw", asked, {}, drawn_array)
         self._draws.append((asked, x))
         return Tensor(x, None)
@@ -786,11 +833,11 @@ def _get_data(self: Tensor) -> Any:
 
 
 def _set_data(self: Tensor, array: Any) -> None:
-    if current() is not None:
+    if (trace := current()) is not None:
         try:
             before = _data.__get__(self)
         except AttributeError:  # it is being made
-            before = array
+            before = array = trace.lifted(array)
         if before is not array and _is_from_outside(self):
             refuse(
                 "a tensor from outside is given other memory (by a write that is on the tape)",
@@ -823,12 +870,14 @@ def _set_requires_grad(self: Tensor, value: bool) -> None:
 
 def _get_lr(self: Any) -> Any:
     # a number would stay the same in every call; the array is written by the setter
-    return _lr.__get__(self) if current() is None else Tensor(self._rates[0], None).copy()
+    trace = current()
+    return _lr.__get__(self) if trace is None else Tensor(trace.lifted(self._rates[0]).copy(), None)
 
 
 def _set_lr(self: Any, value: Any) -> None:
     _lr.__set__(self, value)
-    if current() is not None:
+    if (trace := current()) is not None:
+        trace.rated[id(self)] = self
         self._lr = None  # the array is what holds it from now on
 
 
@@ -926,6 +975,16 @@ def real_of_kind(kind: str) -> Any:
     """The backend that serves devices of `kind`, also while a step is recorded."""
     backend = backends.backend_of_kind(kind)
     return backend.real if isinstance(backend, RecordingBackend) else backend
+
+
+def _is_of_library(array_type: type) -> bool:
+    """Whether it is a type of real arrays: not of batches or symbols."""
+    backend = real_of(array_type)
+    return (
+        backend is not None
+        and backend.kind in backends._by_kind
+        and (backend is real_of_kind(backend.kind))
+    )
 
 
 @contextmanager

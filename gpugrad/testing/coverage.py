@@ -35,7 +35,7 @@ REASONS = {
         "grad hessian hvp jacobian jvp value_and_grad vjp".split(), "takes derivatives"
     ),
     **dict.fromkeys(
-        "checkpoint custom_vjp elementwise_kernel vmap".split(),
+        "checkpoint compile custom_vjp elementwise_kernel vmap".split(),
         "makes differentiable functions",
     ),
     "broadcast_shapes": "about shapes",

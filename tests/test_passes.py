@@ -5,7 +5,7 @@ import pytest
 
 import gpugrad as gg
 from gpugrad.compiler import passes
-from gpugrad.compiler.compiled import interpret, record
+from gpugrad.compiler.compiled import Interpreter, record
 from gpugrad.compiler.program import Fused
 
 X, Y = np.random.default_rng(0).uniform(0.5, 2.0, (2, 3, 4))
@@ -28,8 +28,15 @@ def flat(program):
 
 
 def values(program, *args):
-    given = {x.value: args[x.source] if x.kind == "argument" else x.source for x in program.inputs}
-    return interpret(program, given)
+    arrays = [args[x.source] if x.kind == "argument" else x.source for x in program.inputs]
+    held = [x.value for x in program.inputs]
+    before = [x.copy() for x in arrays]
+    outputs = Interpreter(program)(arrays)
+    updates = [arrays[held.index(value)].copy() for value, _ in program.updates]
+    for array, old in zip(arrays, before):
+        if array.flags.writeable:
+            array[...] = old
+    return [*outputs, *updates]
 
 
 def assert_same(before, after, *args):

@@ -69,6 +69,8 @@ class Runner:
         replacing = bind(emitter, examples)
         exec(compile(self.source, "<gpugrad.step>", "exec"), scope)
         self._function = scope["step"]
+        held = {value for value, _ in self.program.updates}
+        self._written = [i for i, x in enumerate(program.inputs) if x.value in held]
         self._small = [i for i, x in emitter.lent.items() if x.nbytes <= _SMALL]
         lent = {
             i: emitter.names[self.program.outputs[i]]
@@ -81,6 +83,12 @@ class Runner:
         ]
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        for i in self._written:
+            if not arrays[i].flags.writeable:
+                raise ValueError(
+                    "a compiled function writes an array of shape "
+                    f"{arrays[i].shape}, which is read-only"
+                )
         for lent in self._lent:
             lent.reclaim()
         outputs = self._function(*[arrays[i] for i in self._given])

@@ -145,6 +145,7 @@ class Emitter:
         self._calls: dict[str, str] = {}  # function -> its name in the scope
         self._free: list[Any] = []  # buffers whose value is not needed any more
         self._buffer_of: dict[Value, Any] = {}
+        self._kept: dict[Value, str] = {}  # copies made before a write
         self._is_running = False  # whether the last line calls loops
         self._running = ""  # that line
         self._root: dict[Value, Value] = {}
@@ -198,7 +199,7 @@ class Emitter:
         for held, value in self.program.updates:
             i = maker.get(value, -1)
             array = self.places.get(held)
-            if value in taken or i <= fallible or array is None or not _is_plain(array):
+            if value in taken or i <= fallible or array is None or not array.flags.c_contiguous:
                 continue
             step = steps[i]
             if not isinstance(step, Fused) or value in step.sums or value.shape != step.shape:
@@ -276,12 +277,19 @@ class Emitter:
     def written(self) -> tuple[str, ...]:
         """Write all; the names of the outputs."""
         before = ""
+        written = {held for held, _ in self.program.updates}
+        # what shows the memory that is going to be written is what was there before
+        old = {x for x in self.program.outputs if self.root(x) in written}
+        for value in old & written:
+            self._keep(value)
         for i, step in enumerate(self.program.instructions):
             heading = _heading(step)
             if heading != before and not is_view(step):
                 self._note(heading)
                 before = heading
             self._write(step, i)
+            for value in old.intersection(step.results):
+                self._keep(value)
             self._release(step, i)
         for held, value in self.program.updates:
             if self._stored.get(value) is not held:
@@ -289,7 +297,13 @@ class Emitter:
         return tuple(self._output(i, value) for i, value in enumerate(self.program.outputs))
 
     def _output(self, i: int, value: Value) -> str:
-        return self.names[value] if i in self.lent else f"{self.names[value]}.copy()"
+        if i in self.lent:
+            return self.names[value]
+        return f"{self._kept.get(value, self.names[value])}.copy()"
+
+    def _keep(self, value: Value) -> None:
+        self._kept[value] = self.names.free(f"{self.names[value]}_before")
+        self._line(f"{self._kept[value]} = {self.names[value]}.copy()")
 
     def _line(self, text: str) -> None:
         self.lines.append(text)
@@ -495,10 +509,6 @@ def _drawing(step: Instruction) -> Callable[..., Any]:
         return perform(None, "draw", (generator, method, *args), {})
 
     return draw
-
-
-def _is_plain(array: Any) -> bool:
-    return bool(array.flags.c_contiguous)
 
 
 def _strides(array: Any) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ stock CuPy wheel; it must be imported before anything else meets CuPy. Where PyT
 gradients are compared with its own.
 """
 
+import gc
 import importlib.util
 import os
 import sys
@@ -73,6 +74,12 @@ def pytest_collection_modifyitems(config, items):
     left_out = [item for item in items if not can_run(item)]
     items[:] = [item for item in items if can_run(item)]
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish():
+    """Python's collector need not look at 14,000 tests each time; memory that runs out calls it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["cpu", "cuda"] if CUDA else ["cpu"])

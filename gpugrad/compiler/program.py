@@ -68,13 +68,14 @@ class Note(NamedTuple):
 class Instruction:
     """A call of an array function.
 
-    Attributes:
-        function: its name in the array library's namespace (`Backend.xp`), such as "linalg.svd".
-            "draw" is a call of a generator of random numbers: (generator, method, *arguments).
-        args, options: what it is given: values, numbers and other constants, also nested in tuples,
-            lists and dicts.
-        results: one value; several where the function gives a tuple.
-        several: whether it gives a tuple.
+        Attributes:
+            function: its name in the array library's namespace (`Backend.xp`), such as "linalg.svd".
+    "draw" is a call of a generator of random numbers: (generator, method, *arguments),
+                "kernel" one of the user's own kernels: (kernel, *arrays).
+            args, options: what it is given: values, numbers and other constants, also nested in tuples,
+                lists and dicts.
+            results: one value; several where the function gives a tuple.
+            several: whether it gives a tuple.
     """
 
     function: str
@@ -205,6 +206,9 @@ def perform(xp: Any, function: str, args: tuple, options: Mapping[str, Any]) -> 
         if isinstance(generator, Device):  # the module's own one, which `seed` replaces
             generator = random.default_generator(generator)
         return generator._draw(method, *rest).data
+    if function == "kernel":
+        kernel, *rest = args
+        return kernel(*rest, **options)
     if function in WRITES:
         array, *rest = args
         array = array.copy()

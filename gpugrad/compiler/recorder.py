@@ -523,6 +523,14 @@ class RecordingBackend(Backend):
             return self.real.constant(data, device)
         return trace.constant(data, device)
 
+    def elementwise_kernel(self, *texts: str) -> Callable[..., Any]:
+        kernel = self.real.elementwise_kernel(*texts)
+
+        def call(*arrays: Any) -> Any:
+            return _call(self._type, "kernel", kernel, *arrays)
+
+        return call
+
     def to_host(self, array: Any) -> Any:
         if type(array) is not self._type:
             return self.real.to_host(array)
@@ -534,8 +542,8 @@ class RecordingBackend(Backend):
 
 
 _OWN = frozenset(
-    "array_type array_types asarray constant device_of functions kind real runs_kernels to_dlpack "
-    "to_host xp".split()
+    "array_type array_types asarray constant device_of elementwise_kernel functions kind real "
+    "runs_kernels to_dlpack to_host xp".split()
 )
 
 
@@ -754,7 +762,8 @@ class Trace:
             if drawn is None or x is None or drawn[:2] != asked[:2]:
                 raise RuntimeError("checkpoint: it drew other random numbers when it was run again")
             return Tensor(x, None)
-        if generator not in self._states:
+        # cuRAND does not tell where it is in its stream; to ask would start another one
+        if generator not in self._states and generator.device.kind == "cpu":
             self._states[generator] = generator._state.get_state()
         token = _trace.set(None)  # the generator makes a Tensor of its own
         try:

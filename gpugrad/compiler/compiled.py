@@ -898,8 +898,9 @@ def compile(
             boolean mask); numbers from `numpy.random` or `random`; a result whose tape would be
             lost; a tensor from outside that is written on the tape or is computed on one; memory
             that is written and has two names. It says where and the mend; parameters, gradients,
-            arguments and random streams (on the CPU) are as before. Also for a tensor made inside that is used
-            after the call without being returned, and for a difference that `check` finds.
+            arguments and random streams (on the CPU) are as before. Also for a tensor made inside
+            that is used after the call without being returned, and for a difference that `check`
+            finds.
     """
     if f is None:
         return functools.partial(compile, check=check, limit=limit)

@@ -68,14 +68,15 @@ class Note(NamedTuple):
 class Instruction:
     """A call of an array function.
 
-        Attributes:
-            function: its name in the array library's namespace (`Backend.xp`), such as "linalg.svd".
-    "draw" is a call of a generator of random numbers: (generator, method, *arguments),
-                "kernel" one of the user's own kernels: (kernel, *arrays).
-            args, options: what it is given: values, numbers and other constants, also nested in tuples,
-                lists and dicts.
-            results: one value; several where the function gives a tuple.
-            several: whether it gives a tuple.
+    Attributes:
+        function: its name in the array library's namespace (`Backend.xp`), such as "linalg.svd".
+            "draw" is a call of a generator of random numbers: (generator, method, *arguments);
+            "kernel" one of the user's own kernels: (kernel, *arrays).
+        args, options: what it is given: values, numbers and other constants, also nested in tuples,
+            lists and dicts.
+        results: one value; several where the function gives a tuple.
+        several: whether it gives a tuple.
+        note: where it comes from.
     """
 
     function: str

@@ -39,7 +39,7 @@ class Names:
     def __init__(self, program: Program) -> None:
         self._names: dict[Value, str] = {}
         self._taken = {*keyword.kwlist, *_WORDS}
-        kinds = {"captured": "w", "constant": "c", "gradient": "g", "argument": "x"}
+        kinds = {"captured": "w", "constant": "c", "gradient": "g", "argument": "x", "draw": "r"}
         for value, name in program.names.items():
             self._names[value] = self.free(re.sub(r"\W+", "_", name, flags=re.A).strip("_"))
         for value, kind, _ in program.inputs:
@@ -70,7 +70,9 @@ class Names:
         self._names[value] = self.free(f"{letter}{n}")
 
 
-def text_of(step: Fused, names: Names, numbers: Mapping[Value, Any]) -> symbols.Text:
+def text_of(
+    step: Fused, names: Names | Mapping[Value, str], numbers: Mapping[Value, Any]
+) -> symbols.Text:
     """The statements of a loop.
 
     Raises:

@@ -1,0 +1,502 @@
+"""Programs on a CUDA device: generated kernels, cuBLAS, and all of it as one CUDA graph."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import backends, fusion, modes, symbols
+from ..backends import Backend, Device
+from ..cuda.graph import CaptureError, Graph
+from ..cuda.source import source_of
+from .emit import Emitter, Names, is_view, text_of
+from .passes import CUDA, is_elementwise, optimise
+from .program import Fused, Input, Instruction, Program, Value, map_values, perform
+
+_MOST_ARRAYS = 64  # of a kernel: its parameters have 4 KiB, of which an array takes 32 bytes
+
+
+class Runner:
+    """A program whose values are on CUDA devices.
+
+    Called with the arrays of all inputs of the program it was made of, in order, it stores the
+    updates in them and gives the arrays of the outputs, which are the caller's own.
+
+    The first call runs the function that `source` shows, and so compiles the kernels. The second
+    captures it as a CUDA graph, if it can be; from then on a call is a launch. Random numbers are
+    drawn before the launch. Inputs that come with the call are read where they are as long as they
+    stay there; the first time one does not, a buffer for it takes part in a new capture, and it
+    is copied there before each launch.
+
+    Args:
+        arrays: of the inputs; those of later calls have the same shapes and dtypes.
+        parameters: names of the arguments.
+
+    Attributes:
+        program: as it was optimised.
+        source: the text of what is run.
+        captured: whether calls are launches of a CUDA graph by now.
+        reason: why they will not be; "" as long as they are or may be.
+        kernels: how many generated kernels a call launches.
+    """
+
+    def __init__(
+        self, program: Program, arrays: Mapping[Value, Any], parameters: Sequence[str] = ()
+    ) -> None:
+        self.program = optimised = optimise(program, CUDA)
+        self.captured, self.kernels = False, 0
+        self.reason = _hindrance(optimised)
+        self._lock = threading.Lock()
+        self._graph: Graph | None = None
+        self._seen: list[tuple] | None = None  # where what came with the last call was
+        used = {x.value for x in optimised.inputs}
+        self._given = [
+            i
+            for i, x in enumerate(program.inputs)
+            if x.kind in ("argument", "gradient") and x.value in used
+        ]
+        values = [program.inputs[i].value for i in self._given]
+        devices = _devices(optimised)
+        self._device = devices.pop() if len(devices) == 1 else None
+        self._draws: list[Instruction] = []
+        if self._device is None:
+            names = Names(optimised, parameters)
+            self._function = functools.partial(_call_by_call, optimised, dict(arrays), values)
+            self.source = "".join(f"# {_told(x, names)}\n" for x in optimised.instructions)
+            return
+        self._backend = backends.backend_of_kind("cuda")
+        if not any(x.operands() for x in optimised.instructions if x.function == "draw"):
+            optimised, self._draws = _without_draws(optimised)
+        names = Names(optimised, parameters)
+        with self._backend.scope(self._device):
+            emitter = _Emitter(_as_loops(optimised), arrays, names, self._backend)
+            outputs = emitter.written()
+        self.kernels, self.memory = emitter.kernels, emitter.allocated
+        self._values = [*values, *(x.result for x in self._draws)]
+        given = ", ".join(names[x] for x in self._values)
+        lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
+        drawn = "".join(f"# {_told(x, names)}\n" for x in self._draws)
+        self.source = f"{drawn}def step({given}):\n" + "".join(f"    {x}\n" for x in lines)
+        exec(compile(self.source, "<gpugrad.step>", "exec"), emitter.scope)
+        self._function = emitter.scope["step"]
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        given = [arrays[i] for i in self._given]
+        if self._device is None:
+            return self._function(*given)
+        with self._lock, self._backend.scope(self._device):
+            given += [perform(None, "draw", x.args, x.options) for x in self._draws]
+            found = self._run(given)
+            return [x.copy() for x in found]
+
+    # ---- as a graph
+
+    def _run(self, given: list[Any]) -> list[Any]:
+        stream = self._backend.xp.cuda.get_current_stream()
+        places = [_place(x) for x in given]
+        seen, self._seen = self._seen, places
+        if self.reason or seen is None or (self._graph is None and stream.is_capturing()):
+            return self._function(*given)
+        if self._graph is None:
+            self._fixed = [a == b for a, b in zip(places, seen)]
+            self._fixed[len(self._given) :] = [False] * len(self._draws)
+            self._stream = stream
+        elif not stream.is_capturing() and stream.ptr != self._stream.ptr:
+            # what the last call queued elsewhere reads the buffers that this one writes
+            stream.wait_event(self._stream.record())
+            self._stream = stream
+        if not self._is_ready(places) and not self._capture(given):
+            return self._function(*given)
+        for fixed, held, x in zip(self._fixed, self._held, given):
+            if not fixed:
+                self._backend.xp.copyto(held, x)
+        assert self._graph is not None
+        self._graph.launch()
+        return self._graph.results
+
+    def _is_ready(self, places: list[tuple]) -> bool:
+        """Whether the graph reads what is fixed where it is now; what moves gets a buffer."""
+        if self._graph is None:
+            return False
+        moved = [
+            k for k, fixed in enumerate(self._fixed) if fixed and _place(self._held[k]) != places[k]
+        ]
+        for k in moved:
+            self._fixed[k] = False
+        return not moved
+
+    def _capture(self, given: list[Any]) -> bool:
+        assert self._device is not None
+        xp = self._backend.xp
+        self._held = [
+            x if fixed else xp.empty(value.shape, value.dtype)
+            for x, fixed, value in zip(given, self._fixed, self._values)
+        ]
+        work = functools.partial(self._function, *self._held)
+        try:
+            self._graph = self._backend.capture(self._device, work)
+        except CaptureError as error:
+            self._graph, self.reason = None, str(error)
+        self.captured = self._graph is not None
+        return self.captured
+
+
+def _place(x: Any) -> tuple:
+    return x.data.ptr, x.strides
+
+
+def _devices(program: Program) -> set[Device]:
+    made = [x.device for step in program.instructions for x in step.results]
+    return {*made, *(x.value.device for x in program.inputs)}
+
+
+def _hindrance(program: Program) -> str:
+    """Why a program cannot be captured, as far as it shows before it runs."""
+    devices = _devices(program)
+    if len(devices) > 1:
+        return f"it runs on several devices, {' and '.join(sorted(map(str, devices)))}"
+    if modes.checks_bounds():
+        return "check_bounds() waits for the device"
+    for step in program.instructions:
+        if step.function == "draw" and step.operands():
+            return f"{step.args[1]} random numbers are drawn by parameters that are computed"
+    return ""
+
+
+def _without_draws(program: Program) -> tuple[Program, list[Instruction]]:
+    """The program with what is drawn as inputs, and the draws."""
+    draws = [x for x in program.instructions if x.function == "draw"]
+    rest = tuple(x for x in program.instructions if x.function != "draw")
+    drawn = tuple(Input(x.result, "draw", x) for x in draws)
+    return replace(program, inputs=(*program.inputs, *drawn), instructions=rest), draws
+
+
+def _as_loops(program: Program) -> Program:
+    """With elementwise instructions that stand alone as loops too."""
+    return program.with_instructions(
+        Fused(
+            "fused",
+            tuple(dict.fromkeys(step.operands())),
+            {},
+            step.results,
+            True,
+            step.note,
+            shape=step.result.shape,
+            body=(step,),
+        )
+        if not isinstance(step, Fused) and not is_view(step) and is_elementwise(step)
+        else step
+        for step in program.instructions
+    )
+
+
+def _told(step: Instruction, names: Names) -> str:
+    of = ", ".join(names[x] for x in step.operands())
+    function = step.args[1] if step.function == "draw" else step.function
+    return f"{', '.join(names[x] for x in step.results)} = {function}({of})"
+
+
+def _call_by_call(
+    program: Program, arrays: Mapping[Value, Any], values: Sequence[Value], *given: Any
+) -> list[Any]:
+    """The outputs, for programs on several devices; the updates are stored."""
+    known = {**arrays, **dict(zip(values, given, strict=True))}
+
+    def run(step: Instruction) -> None:
+        if isinstance(step, Fused):
+            for part in step.body:
+                run(part)
+            return
+        backend = backends.backend_of_kind(step.results[0].device.kind)
+        args, options = map_values(known.__getitem__, (step.args, step.options))
+        with backend.scope(step.results[0].device):
+            out = perform(backend.xp, step.function, args, options)
+        known.update(zip(step.results, out if step.several else (out,), strict=True))
+
+    for step in program.instructions:
+        run(step)
+    updates = [(known[held], known[value].copy()) for held, value in program.updates]
+    outputs = [known[value].copy() for value in program.outputs]
+    for held, new in updates:
+        held[...] = new
+    return outputs
+
+
+# ---- kernels
+
+
+class _Part(NamedTuple):
+    """A loop in a kernel, maybe beside others.
+
+    Attributes:
+        name: of a kernel that is this loop alone.
+        shape: of the loop.
+        given, made: the names of inputs and outputs in the text, and what they are. Outputs have
+            the loop's shape and are C-contiguous.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    given: list[tuple[str, Value]]
+    made: list[tuple[str, Value]]
+    text: symbols.Text
+
+
+class _Kernel(NamedTuple):
+    """A kernel on arrays some of which are to be broadcast."""
+
+    kernel: Callable[..., Any]
+    shapes: tuple[tuple[int, ...] | None, ...]
+    options: Mapping[str, Any]
+    broadcast: Callable[..., Any]
+
+    def __call__(self, *arrays: Any) -> None:
+        spread = [
+            x if shape is None else self.broadcast(x, shape)
+            for x, shape in zip(arrays, self.shapes, strict=True)
+        ]
+        self.kernel(*spread, **self.options)
+
+
+class _Emitter(Emitter):
+    """Writes calls of kernels.
+
+    Loops that follow each other, whatever their shapes, are parts of one kernel: its index runs
+    through one after the other.
+
+    Attributes:
+        kernels: how many generated kernels the lines launch.
+    """
+
+    def __init__(
+        self, program: Program, arrays: Mapping[Value, Any], names: Names, backend: Backend
+    ) -> None:
+        self.kernels = 0
+        self._backend = backend
+        self._queue: list[_Part] = []
+        self._later: list[Any] = []  # memory that is free when the queue has run
+        super().__init__(program, arrays, names, backend.xp)
+        self._calls["matmul"] = name = names.free("matmul")
+        self.scope[name] = functools.partial(_matmul, backend)
+
+    def written(self) -> tuple[str, ...]:
+        outputs = super().written()
+        self._flush()
+        return outputs
+
+    def _output(self, i: int, value: Value) -> str:
+        return self.names[value]
+
+    def _memory(self, nbytes: int) -> Any:
+        self.allocated += nbytes
+        return self._xp.empty(max(nbytes, 1), dtype=np.uint8)
+
+    def _line(self, text: str) -> None:
+        self._flush()
+        super()._line(text)
+
+    def _release(self, step: Instruction, i: int) -> None:
+        free, self._free = self._free, self._later
+        super()._release(step, i)
+        self._free, self._later = free, self._free
+        if not self._queue:
+            self._reuse()
+
+    def _reuse(self) -> None:
+        self._free += self._later
+        self._later = []
+
+    def _is_ufunc(self, step: Instruction) -> bool:
+        return False
+
+    def _reduction(self, step: Instruction) -> None:
+        self._other(step)
+
+    # -- loops
+
+    def _loop(self, step: Fused, i: int) -> None:
+        # not by the names of the program: equal loops share a kernel
+        names = {x: f"x{k}" for k, x in enumerate(step.args)}
+        names |= {x: f"y{k}" for k, x in enumerate(step.results)}
+        try:
+            shown = text_of(step, self.names, self._numbers)
+            text = text_of(step, names, self._numbers)
+        except symbols.NotElementwise:
+            for single in step.body:
+                self._write(single, i)
+            return
+        given = [(names[x], x) for x in step.args if names[x] in text.variables]
+        if step.sums:
+            self._flush()
+        self._take_over(step, i)
+        for value in step.results:
+            self._out(value)
+        made = [(names[x], x) for x in step.results]
+        part = _Part(_name(step.body), step.shape, given, made, text)
+        if step.sums:
+            self._comment(step, shown)
+            self._sum(part, step.sums[step.result])
+            return
+        if not self._fits(part):
+            self._flush()
+        self._comment(step, shown)
+        self._queue.append(part)
+
+    def _comment(self, step: Fused, text: symbols.Text) -> None:
+        axes = {self.names[x]: f"sum over axes {a} of " for x, a in step.sums.items()}
+        for line in text.locals:
+            self._note(line.removeprefix("const ").rstrip(";").replace("gpugrad::", ""))
+        for result, expression in text.values.items():
+            self._note(f"{result} = {axes.get(result, '')}{expression.replace('gpugrad::', '')}")
+
+    def _sum(self, part: _Part, axes: tuple[int, ...]) -> None:
+        ((name, value),) = part.made
+        inputs = {k: x.dtype for k, x in part.given}
+        kernel = _summing(
+            self._backend,
+            fusion.Kernel(part.name, inputs, {name: value.dtype}, part.text, value.dtype),
+        )
+        options = {"axis": axes, "keepdims": len(value.shape) == len(part.shape)}
+        shapes = [part.shape if x.shape != part.shape else None for _, x in part.given]
+        arrays = [*(x for _, x in part.given), value]
+        self._launch(f"{part.name}_sum", kernel, arrays, [*shapes, None], options)
+
+    def _launch(
+        self,
+        name: str,
+        kernel: Callable[..., Any],
+        arrays: Sequence[Value],
+        shapes: Sequence[tuple[int, ...] | None],
+        options: Mapping[str, Any],
+    ) -> None:
+        name = self.names.free(name.removeprefix("gpugrad_"))
+        self.scope[name] = _Kernel(kernel, tuple(shapes), options, self._xp.broadcast_to)
+        self.kernels += 1
+        super()._line(f"{name}({', '.join(self.names[x] for x in arrays)})")
+
+    def _fits(self, part: _Part) -> bool:
+        """Whether a part can run beside those of the queue, in any order."""
+        read, written, count = [], [], 0
+        for other in self._queue:
+            read += [self.places[x] for _, x in other.given if x in self.places]
+            written += [self.places[x] for _, x in other.made]
+            count += len(other.given) + len(other.made)
+        needs = [self.places[x] for _, x in part.given if x in self.places]
+        makes = [self.places[x] for _, x in part.made]
+        if count + len(part.given) + len(part.made) > _MOST_ARRAYS:
+            return False
+        return not (_overlap(makes, [*read, *written]) or _overlap(needs, written))
+
+    def _flush(self) -> None:
+        """Write the call of one kernel for all of the queue."""
+        parts, self._queue = [x for x in self._queue if math.prod(x.shape)], []
+        if parts:
+            arrays: dict[tuple[Value, tuple[int, ...] | None], str] = {}
+            text = _text(parts, arrays)
+            of = [x for part in parts for _, x in part.made]
+            inputs = ", ".join(f"raw {x.dtype} {a}" for (x, _), a in arrays.items())
+            outputs = ", ".join(f"raw {x.dtype} b{k}" for k, x in enumerate(of))
+            names = dict.fromkeys(x.name for x in parts)
+            name = "_and_".join([*names][:2]).replace("_and_gpugrad_", "_and_")
+            files = tuple(dict.fromkeys(x for part in parts for x in part.text.files))
+            kernel = _elementwise(self._backend, inputs, outputs, text, name, files)
+            shapes = [shape for _, shape in arrays]
+            values = [*(x for x, _ in arrays), *of]
+            size = sum(math.prod(x.shape) for x in parts)
+            self._launch(name, kernel, values, [*shapes, *[None] * len(of)], {"size": size})
+        self._reuse()
+
+
+def _text(parts: Sequence[_Part], arrays: dict[tuple[Value, tuple[int, ...] | None], str]) -> str:
+    """The text of the kernel that runs these loops.
+
+    Args:
+        arrays: filled: an input, and the shape it is broadcast to -> its name.
+    """
+    blocks, start, outputs = [], 0, 0
+    for part in parts:
+        size = math.prod(part.shape)
+        offset = f" - {start}" if start else ""
+        lines = [f"const {'int' if size < 2**31 else 'ptrdiff_t'} j = i{offset};"]
+        for name, x in part.given:
+            index = _index(x.shape, part.shape)
+            key = (x, None if index else part.shape)
+            array = arrays.setdefault(key, f"a{len(arrays)}")
+            lines.append(f"const auto {name} = {array}[{index or 'j'}];")
+        lines += part.text.locals
+        for name, _ in part.made:
+            lines.append(f"b{outputs}[j] = {part.text.values[name]};")
+            outputs += 1
+        start += size
+        test = f"if (i < {start}) " if part is not parts[-1] else ""
+        blocks.append("\n".join([f"{test}{{", *lines, "}"]))
+    return " else ".join(blocks)
+
+
+def _index(shape: tuple[int, ...], full: tuple[int, ...]) -> str | None:
+    """Which entry of an array of `shape` goes with entry j of the loop; None: not so simple."""
+    if math.prod(shape) == 1:
+        return "0"
+    shape = (1,) * (len(full) - len(shape)) + shape
+    first = next(k for k, n in enumerate(shape) if n > 1)
+    last = next(k for k, n in reversed([*enumerate(shape)]) if n > 1) + 1
+    if shape[first:last] != full[first:last]:
+        return None
+    before, after = math.prod(full[:first]), math.prod(full[last:])
+    index = "j" if after == 1 else f"j / {after}"
+    if before == 1:
+        return index
+    return f"{index} % {math.prod(shape)}"
+
+
+def _name(body: Sequence[Instruction]) -> str:
+    """Of a kernel, from what it computes."""
+    functions = dict.fromkeys(x.function.rpartition(".")[2] for x in body)
+    shown = [x for x in functions if x not in ("astype", "broadcast_to", "sum")][:4]
+    return "_".join(["gpugrad", *(shown or functions)])
+
+
+@functools.cache
+def _elementwise(
+    backend: Backend, inputs: str, outputs: str, text: str, name: str, files: tuple[str, ...]
+) -> Callable[..., Any]:
+    return backend.elementwise_kernel(inputs, outputs, text, name, source_of(*files))
+
+
+_sums: dict[tuple, Callable[..., Any]] = {}
+
+
+def _summing(backend: Backend, kernel: fusion.Kernel) -> Callable[..., Any]:
+    inputs, outputs = tuple(kernel.inputs.items()), tuple(kernel.outputs.items())
+    key = (backend, kernel.name, inputs, outputs, kernel.text.expression, kernel.summed)
+    if key not in _sums:
+        _sums[key] = backend.kernel(kernel)
+    return _sums[key]
+
+
+def _overlap(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether an array of `some` may share memory with one of `others`."""
+
+    def ends(x: Any) -> tuple[int, int]:
+        low = high = x.data.ptr
+        for n, stride in zip(x.shape, x.strides):
+            low, high = low + min(0, (n - 1) * stride), high + max(0, (n - 1) * stride)
+        return low, high + x.itemsize
+
+    pairs = [ends(x) for x in others if x.size]
+    return any(a < d and c < b for a, b in (ends(x) for x in some if x.size) for c, d in pairs)
+
+
+def _matmul(backend: Backend, a: Any, b: Any, out: Any) -> None:
+    """By cuBLAS itself where it takes the arrays: that can be captured."""
+    blas: Any = backend.blas
+    if blas.supports(a, b, out):
+        blas.matmul(a, b, out)
+    else:
+        out[...] = backend.xp.matmul(a, b)

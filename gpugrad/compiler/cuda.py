@@ -15,7 +15,7 @@ from .. import backends, fusion, modes, symbols
 from ..backends import Backend, Device
 from ..cuda.graph import CaptureError, Graph
 from ..cuda.source import source_of
-from .emit import Emitter, Names, is_view, text_of
+from .emit import Emitter, Names, is_view, parts_of, text_of
 from .passes import CUDA, is_elementwise, optimise
 from .program import Fused, Input, Instruction, Program, Value, map_values, perform
 
@@ -328,7 +328,7 @@ class _Emitter(Emitter):
             shown = text_of(step, self.names, self._numbers)
             text = text_of(step, names, self._numbers)
         except symbols.NotElementwise:
-            for single in step.body:
+            for single in parts_of(step):
                 self._write(single, i)
             return
         given = [(names[x], x) for x in step.args if names[x] in text.variables]

@@ -389,7 +389,7 @@ class Emitter:
         try:
             text = text_of(step, self.names, self._numbers)
         except symbols.NotElementwise:
-            for part in step.body:
+            for part in parts_of(step):
                 self._write(part, i)
             return
         given = [x for x in step.args if self.names[x] in text.variables]
@@ -492,6 +492,16 @@ class Emitter:
         if type(x) is slice:
             return f"slice({self._texts((x.start, x.stop, x.step))})"
         return self._constant(x, "k")
+
+
+def parts_of(step: Fused) -> Iterator[Instruction]:
+    """The body with values of its own: of scalars, other loops have the same instructions."""
+    own: dict[Value, Value] = {x: x for x in step.results}
+    for part in step.body:
+        for x in part.results:
+            own.setdefault(x, Value(x.shape, x.dtype, x.device))
+        part = part.with_operands(lambda x: own.get(x, x))
+        yield replace(part, results=tuple(own[x] for x in part.results))
 
 
 def _may_fail(step: Instruction) -> bool:

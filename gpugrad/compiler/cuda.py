@@ -85,6 +85,7 @@ class Runner:
         self.source = f"{drawn}def step({given}):\n" + "".join(f"    {x}\n" for x in lines)
         exec(compile(self.source, "<gpugrad.step>", "exec"), emitter.scope)
         self._function = emitter.scope["step"]
+        self._copies = _Copies(self._backend, optimised.outputs)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
         given = [arrays[i] for i in self._given]
@@ -93,7 +94,7 @@ class Runner:
         with self._lock, self._backend.scope(self._device):
             given += [perform(None, "draw", x.args, x.options) for x in self._draws]
             found = self._run(given)
-            return [x.copy() for x in found]
+            return self._copies(found)
 
     # ---- as a graph
 
@@ -264,11 +265,34 @@ class _Kernel(NamedTuple):
         self.kernel(*spread, **self.options)
 
 
+class _Copies:
+    """New arrays with the elements of others, all by one kernel or a few."""
+
+    def __init__(self, backend: Backend, values: Sequence[Value]) -> None:
+        self._xp = backend.xp
+        self._values = values
+        self._kernels = []
+        places = [k for k, x in enumerate(values) if x.size]
+        text = symbols.Text([], {"y0": "x0"}, frozenset(["x0"]), (), 0)
+        for start in range(0, len(places), _MOST_ARRAYS // 2):
+            some = places[start : start + _MOST_ARRAYS // 2]
+            # each a value of its own: an array may be wanted twice
+            own = [Value((values[k].size,), values[k].dtype, values[k].device) for k in some]
+            parts = [_Part("gpugrad_copy", x.shape, [("x0", x)], [("y0", x)], text) for x in own]
+            self._kernels.append((some, _kernel_of(backend, parts)))
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        out = [self._xp.empty(x.shape, x.dtype) for x in self._values]
+        for places, (kernel, *_, size) in self._kernels:
+            kernel(*(arrays[k] for k in places), *(out[k] for k in places), size=size)
+        return out
+
+
 class _Emitter(Emitter):
     """Writes calls of kernels.
 
-    Loops that follow each other, whatever their shapes, are parts of one kernel: its index runs
-    through one after the other.
+    Loops that do not need each other, whatever their shapes, are parts of one kernel: its index
+    runs through one after the other. They are queued until something needs them.
 
     Attributes:
         kernels: how many generated kernels the lines launch.
@@ -285,10 +309,9 @@ class _Emitter(Emitter):
         self._calls["matmul"] = name = names.free("matmul")
         self.scope[name] = functools.partial(_matmul, backend)
 
-    def written(self) -> tuple[str, ...]:
-        outputs = super().written()
+    def _store(self) -> None:
         self._flush()
-        return outputs
+        super()._store()
 
     def _output(self, i: int, value: Value) -> str:
         return self.names[value]
@@ -297,9 +320,13 @@ class _Emitter(Emitter):
         self.allocated += nbytes
         return self._xp.empty(max(nbytes, 1), dtype=np.uint8)
 
-    def _line(self, text: str) -> None:
-        self._flush()
-        super()._line(text)
+    def _write(self, step: Instruction, i: int) -> None:
+        # what does not need the queue runs before it, so that more loops come together there
+        made = {x for part in self._queue for _, x in part.made}
+        is_part = isinstance(step, Fused) and not step.sums
+        if not is_part and any(self.root(x) in made for x in step.operands()):
+            self._flush()
+        super()._write(step, i)
 
     def _release(self, step: Instruction, i: int) -> None:
         free, self._free = self._free, self._later
@@ -332,8 +359,6 @@ class _Emitter(Emitter):
                 self._write(single, i)
             return
         given = [(names[x], x) for x in step.args if names[x] in text.variables]
-        if step.sums:
-            self._flush()
         self._take_over(step, i)
         for value in step.results:
             self._out(value)
@@ -378,7 +403,7 @@ class _Emitter(Emitter):
         name = self.names.free(name.removeprefix("gpugrad_"))
         self.scope[name] = _Kernel(kernel, tuple(shapes), options, self._xp.broadcast_to)
         self.kernels += 1
-        super()._line(f"{name}({', '.join(self.names[x] for x in arrays)})")
+        self._line(f"{name}({', '.join(self.names[x] for x in arrays)})")
 
     def _fits(self, part: _Part) -> bool:
         """Whether a part can run beside those of the queue, in any order."""
@@ -397,20 +422,43 @@ class _Emitter(Emitter):
         """Write the call of one kernel for all of the queue."""
         parts, self._queue = [x for x in self._queue if math.prod(x.shape)], []
         if parts:
-            arrays: dict[tuple[Value, tuple[int, ...] | None], str] = {}
-            text = _text(parts, arrays)
-            of = [x for part in parts for _, x in part.made]
-            inputs = ", ".join(f"raw {x.dtype} {a}" for (x, _), a in arrays.items())
-            outputs = ", ".join(f"raw {x.dtype} b{k}" for k, x in enumerate(of))
-            names = dict.fromkeys(x.name for x in parts)
-            name = "_and_".join([*names][:2]).replace("_and_gpugrad_", "_and_")
-            files = tuple(dict.fromkeys(x for part in parts for x in part.text.files))
-            kernel = _elementwise(self._backend, inputs, outputs, text, name, files)
-            shapes = [shape for _, shape in arrays]
-            values = [*(x for x, _ in arrays), *of]
-            size = sum(math.prod(x.shape) for x in parts)
-            self._launch(name, kernel, values, [*shapes, *[None] * len(of)], {"size": size})
+            made = _kernel_of(self._backend, parts)
+            values = [*(x for x, _ in made.given), *(x for part in parts for _, x in part.made)]
+            shapes = [shape for _, shape in made.given]
+            shapes += [None] * (len(values) - len(shapes))
+            self._launch(made.name, made.kernel, values, shapes, {"size": made.size})
         self._reuse()
+
+
+class _Made(NamedTuple):
+    """The kernel of some loops.
+
+    Attributes:
+        given: its inputs, and the shape that each is to be broadcast to; after them come outputs.
+        size: of all the loops together.
+    """
+
+    kernel: Callable[..., Any]
+    name: str
+    given: list[tuple[Value, tuple[int, ...] | None]]
+    size: int
+
+
+def _kernel_of(backend: Backend, parts: Sequence[_Part]) -> _Made:
+    arrays: dict[tuple[Value, tuple[int, ...] | None], str] = {}
+    text = _text(parts, arrays)
+    outputs = [x for part in parts for _, x in part.made]
+    names = list(dict.fromkeys(x.name for x in parts))
+    name = "_and_".join([names[0], *(x.removeprefix("gpugrad_") for x in names[1:2])])
+    kernel = _elementwise(
+        backend,
+        ", ".join(f"raw {x.dtype} {name}" for (x, _), name in arrays.items()),
+        ", ".join(f"raw {x.dtype} b{k}" for k, x in enumerate(outputs)),
+        text,
+        name,
+        tuple(dict.fromkeys(x for part in parts for x in part.text.files)),
+    )
+    return _Made(kernel, name, list(arrays), sum(math.prod(x.shape) for x in parts))
 
 
 def _text(parts: Sequence[_Part], arrays: dict[tuple[Value, tuple[int, ...] | None], str]) -> str:

@@ -293,10 +293,13 @@ class Emitter:
             for value in old.intersection(step.results):
                 self._keep(value)
             self._release(step, i)
+        self._store()
+        return tuple(self._output(i, value) for i, value in enumerate(self.program.outputs))
+
+    def _store(self) -> None:
         for held, value in self.program.updates:
             if self._stored.get(value) is not held:
                 self._line(f"{self._call('copyto')}({self.names[held]}, {self.names[value]})")
-        return tuple(self._output(i, value) for i, value in enumerate(self.program.outputs))
 
     def _output(self, i: int, value: Value) -> str:
         if i in self.lent:

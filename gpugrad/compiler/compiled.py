@@ -20,7 +20,7 @@ from ..rules import hindered
 from ..tape import Leaf, mark_owners_changed, owner_of
 from ..tensor import Tensor
 from ..trees import flatten
-from . import cpu, recorder
+from . import cpu, cuda, recorder
 from .checking import checked
 from .guards import Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Input, Program, Value, map_values, perform
@@ -306,8 +306,10 @@ class Interpreter:
         known = dict(zip(self._numbers, arrays, strict=True))
         for step in program.instructions:
             args, options = map_values(known.__getitem__, (step.args, step.options))
-            xp = backends.backend_of_kind(step.results[0].device.kind).xp
-            out = perform(xp, step.function, args, options)
+            device = step.results[0].device
+            backend = backends.backend_of_kind(device.kind)
+            with backend.scope(device):
+                out = perform(backend.xp, step.function, args, options)
             known.update(zip(step.results, out if step.several else (out,), strict=True))
         targets = [arrays[self._numbers[held]] for held, _ in program.updates]
         owners = set(map(id, map(owner_of, targets)))
@@ -328,8 +330,12 @@ def build(
         arrays: of the inputs, as those of later calls are.
         leaves: number of an output -> the leaf whose `.grad` it will be.
     """
-    if all(given.value.device.kind == "cpu" for given in program.inputs):
+    devices = {given.value.device for given in program.inputs}
+    devices |= {x.device for step in program.instructions for x in step.results}
+    if {x.kind for x in devices} == {"cpu"}:
         return cpu.Runner(program, arrays, leaves)
+    if len(devices) == 1:
+        return cuda.Runner(program, arrays, leaves)
     return Interpreter(program)
 
 

@@ -5,168 +5,187 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
+from sys import getrefcount
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import backends, fusion, modes, symbols
-from ..backends import Backend, Device
+from ..backends import Backend
 from ..cuda.graph import CaptureError, Graph
 from ..cuda.source import source_of
+from ..tape import Leaf
 from .emit import Emitter, Names, is_view, parts_of, text_of
 from .passes import CUDA, is_elementwise, optimise
-from .program import Fused, Input, Instruction, Program, Value, map_values, perform
+from .program import Fused, Input, Instruction, Program, Value, perform
 
 _MOST_ARRAYS = 64  # of a kernel: its parameters have 4 KiB, of which an array takes 32 bytes
 
 
 class Runner:
-    """A program whose values are on CUDA devices.
+    """A program whose values are all on one CUDA device.
 
     Called with the arrays of all inputs of the program it was made of, in order, it stores the
-    updates in them and gives the arrays of the outputs, which are the caller's own.
+    updates in them and gives the arrays of the outputs, which are the caller's.
 
     The first call runs the function that `source` shows, and so compiles the kernels. The second
     captures it as a CUDA graph, if it can be; from then on a call is a launch. Random numbers are
     drawn before the launch. Inputs that come with the call are read where they are as long as they
     stay there; the first time one does not, a buffer for it takes part in a new capture, and it
-    is copied there before each launch.
+    is copied there before each launch. Outputs are copied for the caller, but for gradients that
+    nobody holds beside the leaf: these are the graph's own.
 
     Args:
         arrays: of the inputs; those of later calls have the same shapes and dtypes.
-        parameters: names of the arguments.
+        leaves: number of an output -> the leaf whose `.grad` it will be.
 
     Attributes:
         program: as it was optimised.
         source: the text of what is run.
         captured: whether calls are launches of a CUDA graph by now.
         reason: why they will not be; "" as long as they are or may be.
-        kernels: how many generated kernels a call launches.
+        kernels: how many generated kernels a call launches, beside the functions of libraries.
+        memory: bytes of the buffers.
     """
 
     def __init__(
-        self, program: Program, arrays: Mapping[Value, Any], parameters: Sequence[str] = ()
+        self, program: Program, arrays: Sequence[Any], leaves: Mapping[int, Leaf] | None = None
     ) -> None:
         self.program = optimised = optimise(program, CUDA)
-        self.captured, self.kernels = False, 0
+        self.captured = False
         self.reason = _hindrance(optimised)
+        self._device = program.inputs[0].value.device
+        self._backend = backend = backends.backend_of_kind(self._device.kind)
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._seen: list[tuple] | None = None  # where what came with the last call was
         used = {x.value for x in optimised.inputs}
+        written = {value for value, _ in optimised.updates}
         self._given = [
             i
             for i, x in enumerate(program.inputs)
             if x.kind in ("argument", "gradient") and x.value in used
         ]
-        values = [program.inputs[i].value for i in self._given]
-        devices = _devices(optimised)
-        self._device = devices.pop() if len(devices) == 1 else None
+        self._values = [program.inputs[i].value for i in self._given]
+        self._written = [k for k, x in enumerate(self._values) if x in written]
         self._draws: list[Instruction] = []
-        if self._device is None:
-            names = Names(optimised, parameters)
-            self._function = functools.partial(_call_by_call, optimised, dict(arrays), values)
-            self.source = "".join(f"# {_told(x, names)}\n" for x in optimised.instructions)
-            return
-        self._backend = backends.backend_of_kind("cuda")
         if not any(x.operands() for x in optimised.instructions if x.function == "draw"):
             optimised, self._draws = _without_draws(optimised)
-        names = Names(optimised, parameters)
-        with self._backend.scope(self._device):
-            emitter = _Emitter(_as_loops(optimised), arrays, names, self._backend)
+            self._values += [x.result for x in self._draws]
+        names = Names(optimised)
+        examples = {given.value: x for given, x in zip(program.inputs, arrays, strict=True)}
+        with backend.scope(self._device):
+            emitter = _Emitter(_as_loops(optimised), examples, names, backend)
             outputs = emitter.written()
-        self.kernels, self.memory = emitter.kernels, emitter.allocated
-        self._values = [*values, *(x.result for x in self._draws)]
+            self._copies = _Copies(backend, optimised.outputs)
         given = ", ".join(names[x] for x in self._values)
         lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
-        drawn = "".join(f"# {_told(x, names)}\n" for x in self._draws)
+        drawn = "".join(f"# {names[x.result]} = {x.args[1]}{x.args[2:]}\n" for x in self._draws)
         self.source = f"{drawn}def step({given}):\n" + "".join(f"    {x}\n" for x in lines)
-        exec(compile(self.source, "<gpugrad.step>", "exec"), emitter.scope)
-        self._function = emitter.scope["step"]
-        self._copies = _Copies(self._backend, optimised.outputs)
+        self._scope = emitter.scope
+        exec(compile(self.source, "<gpugrad.step>", "exec"), self._scope)
+        self._function = self._scope["step"]
+        self.kernels, self.memory = emitter.kernels, emitter.allocated
+        # number of an output -> its name, and the leaf it is the gradient of
+        self._lent = {
+            i: (outputs[i], leaf) for i, leaf in (leaves or {}).items() if i in emitter.lent
+        }
+        self._idle: dict[int, int] = {}  # references to it when nobody holds it
+
+    @property
+    def launches(self) -> int | None:
+        """How many kernels a launch of the graph runs; None without one, or if CUDA is mute."""
+        return None if self._graph is None else self._graph.kernels
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        given = [arrays[i] for i in self._given]
-        if self._device is None:
-            return self._function(*given)
         with self._lock, self._backend.scope(self._device):
+            given = [arrays[i] for i in self._given]
             given += [perform(None, "draw", x.args, x.options) for x in self._draws]
-            found = self._run(given)
-            return self._copies(found)
+            if self._is_ready(given):
+                return self._launched(given)
+            return self._copies(self._function(*given), ())
 
     # ---- as a graph
 
-    def _run(self, given: list[Any]) -> list[Any]:
+    def _launched(self, given: list[Any]) -> list[Any]:
+        copy = self._backend.xp.copyto
+        for k, (fixed, held) in enumerate(zip(self._fixed, self._held)):
+            if not fixed:
+                copy(held, given[k])
+        assert self._graph is not None
+        self._graph.launch()
+        for k in self._written:
+            if not self._fixed[k]:
+                copy(given[k], self._held[k])
+        return self._copies(self._graph.results, self._lent)
+
+    def _is_ready(self, given: list[Any]) -> bool:
+        """See to it that a graph is there that can be launched; whether it is."""
         stream = self._backend.xp.cuda.get_current_stream()
         places = [_place(x) for x in given]
         seen, self._seen = self._seen, places
-        if self.reason or seen is None or (self._graph is None and stream.is_capturing()):
-            return self._function(*given)
+        if self.reason or seen is None:
+            return False
+        if stream.is_capturing():  # by the caller, who may launch other work between
+            return False
         if self._graph is None:
             self._fixed = [a == b for a, b in zip(places, seen)]
             self._fixed[len(self._given) :] = [False] * len(self._draws)
             self._stream = stream
-        elif not stream.is_capturing() and stream.ptr != self._stream.ptr:
-            # what the last call queued elsewhere reads the buffers that this one writes
+            return self._capture(given)
+        if stream.ptr != self._stream.ptr:
+            # what the last call queued elsewhere uses the buffers that this one writes
             stream.wait_event(self._stream.record())
             self._stream = stream
-        if not self._is_ready(places) and not self._capture(given):
-            return self._function(*given)
-        for fixed, held, x in zip(self._fixed, self._held, given):
-            if not fixed:
-                self._backend.xp.copyto(held, x)
-        assert self._graph is not None
-        self._graph.launch()
-        return self._graph.results
-
-    def _is_ready(self, places: list[tuple]) -> bool:
-        """Whether the graph reads what is fixed where it is now; what moves gets a buffer."""
-        if self._graph is None:
-            return False
         moved = [
-            k for k, fixed in enumerate(self._fixed) if fixed and _place(self._held[k]) != places[k]
+            k for k, fixed in enumerate(self._fixed) if fixed and places[k] != _place(self._held[k])
         ]
         for k in moved:
             self._fixed[k] = False
-        return not moved
+        held = [i for i in self._lent if self._is_held(i)]
+        for i in held:
+            name, _ = self._lent.pop(i)
+            self._scope[name] = self._backend.xp.empty_like(self._scope[name])
+        return not (moved or held) or self._capture(given)
 
     def _capture(self, given: list[Any]) -> bool:
-        assert self._device is not None
-        xp = self._backend.xp
+        self._graph = None
         self._held = [
-            x if fixed else xp.empty(value.shape, value.dtype)
+            x if fixed else self._backend.xp.empty(value.shape, value.dtype)
             for x, fixed, value in zip(given, self._fixed, self._values)
         ]
         work = functools.partial(self._function, *self._held)
         try:
             self._graph = self._backend.capture(self._device, work)
         except CaptureError as error:
-            self._graph, self.reason = None, str(error)
+            self.reason = str(error)
         self.captured = self._graph is not None
+        self._idle = {i: getrefcount(self._scope[name]) for i, (name, _) in self._lent.items()}
         return self.captured
+
+    def _is_held(self, i: int) -> bool:
+        """Whether somebody beside the leaf holds an output that is lent."""
+        name, leaf = self._lent[i]
+        gradient = leaf.grad
+        count = getrefcount(self._scope[name]) - self._idle[i]
+        if gradient is None or gradient.data is not self._scope[name]:
+            return count > 0
+        return count > 1 or getrefcount(gradient) > 3  # the leaf, this variable, the call
 
 
 def _place(x: Any) -> tuple:
     return x.data.ptr, x.strides
 
 
-def _devices(program: Program) -> set[Device]:
-    made = [x.device for step in program.instructions for x in step.results]
-    return {*made, *(x.value.device for x in program.inputs)}
-
-
 def _hindrance(program: Program) -> str:
     """Why a program cannot be captured, as far as it shows before it runs."""
-    devices = _devices(program)
-    if len(devices) > 1:
-        return f"it runs on several devices, {' and '.join(sorted(map(str, devices)))}"
     if modes.checks_bounds():
         return "check_bounds() waits for the device"
     for step in program.instructions:
         if step.function == "draw" and step.operands():
-            return f"{step.args[1]} random numbers are drawn by parameters that are computed"
+            return f"{step.args[1]} random numbers are drawn with parameters that are computed"
     return ""
 
 
@@ -195,38 +214,6 @@ def _as_loops(program: Program) -> Program:
         else step
         for step in program.instructions
     )
-
-
-def _told(step: Instruction, names: Names) -> str:
-    of = ", ".join(names[x] for x in step.operands())
-    function = step.args[1] if step.function == "draw" else step.function
-    return f"{', '.join(names[x] for x in step.results)} = {function}({of})"
-
-
-def _call_by_call(
-    program: Program, arrays: Mapping[Value, Any], values: Sequence[Value], *given: Any
-) -> list[Any]:
-    """The outputs, for programs on several devices; the updates are stored."""
-    known = {**arrays, **dict(zip(values, given, strict=True))}
-
-    def run(step: Instruction) -> None:
-        if isinstance(step, Fused):
-            for part in step.body:
-                run(part)
-            return
-        backend = backends.backend_of_kind(step.results[0].device.kind)
-        args, options = map_values(known.__getitem__, (step.args, step.options))
-        with backend.scope(step.results[0].device):
-            out = perform(backend.xp, step.function, args, options)
-        known.update(zip(step.results, out if step.several else (out,), strict=True))
-
-    for step in program.instructions:
-        run(step)
-    updates = [(known[held], known[value].copy()) for held, value in program.updates]
-    outputs = [known[value].copy() for value in program.outputs]
-    for held, new in updates:
-        held[...] = new
-    return outputs
 
 
 # ---- kernels
@@ -271,20 +258,30 @@ class _Copies:
     def __init__(self, backend: Backend, values: Sequence[Value]) -> None:
         self._xp = backend.xp
         self._values = values
-        self._kernels = []
-        places = [k for k, x in enumerate(values) if x.size]
-        text = symbols.Text([], {"y0": "x0"}, frozenset(["x0"]), (), 0)
-        for start in range(0, len(places), _MOST_ARRAYS // 2):
-            some = places[start : start + _MOST_ARRAYS // 2]
-            # each a value of its own: an array may be wanted twice
-            own = [Value((values[k].size,), values[k].dtype, values[k].device) for k in some]
-            parts = [_Part("gpugrad_copy", x.shape, [("x0", x)], [("y0", x)], text) for x in own]
-            self._kernels.append((some, _kernel_of(backend, parts)))
+        self._backend = backend
+        self._kernels: dict[tuple[int, ...], _Made] = {}
 
-    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        out = [self._xp.empty(x.shape, x.dtype) for x in self._values]
-        for places, (kernel, *_, size) in self._kernels:
-            kernel(*(arrays[k] for k in places), *(out[k] for k in places), size=size)
+    def _kernel(self, places: tuple[int, ...]) -> _Made:
+        if places not in self._kernels:
+            text = symbols.Text([], {"y0": "x0"}, frozenset(["x0"]), (), 0)
+            # each a value of its own: an array may be wanted twice
+            like = [self._values[k] for k in places]
+            own = [Value((x.size,), x.dtype, x.device) for x in like]
+            parts = [_Part("gpugrad_copy", x.shape, [("x0", x)], [("y0", x)], text) for x in own]
+            self._kernels[places] = _kernel_of(self._backend, parts)
+        return self._kernels[places]
+
+    def __call__(self, arrays: Sequence[Any], as_they_are: Container[int]) -> list[Any]:
+        """New arrays, but for those numbered `as_they_are`."""
+        places = [k for k in range(len(arrays)) if k not in as_they_are]
+        out = list(arrays)
+        for k in places:
+            out[k] = self._xp.empty(self._values[k].shape, self._values[k].dtype)
+        full = [k for k in places if out[k].size]
+        for start in range(0, len(full), _MOST_ARRAYS // 2):
+            some = full[start : start + _MOST_ARRAYS // 2]
+            made = self._kernel(tuple(some))
+            made.kernel(*(arrays[k] for k in some), *(out[k] for k in some), size=made.size)
         return out
 
 
@@ -306,6 +303,8 @@ class _Emitter(Emitter):
         self._queue: list[_Part] = []
         self._later: list[Any] = []  # memory that is free when the queue has run
         super().__init__(program, arrays, names, backend.xp)
+        for value, held in self._stored.items():
+            names.call(value, f"{names[held]}_new")
         self._calls["matmul"] = name = names.free("matmul")
         self.scope[name] = functools.partial(_matmul, backend)
 
@@ -314,7 +313,7 @@ class _Emitter(Emitter):
         super()._store()
 
     def _output(self, i: int, value: Value) -> str:
-        return self.names[value]
+        return self._kept.get(value, self.names[value])
 
     def _memory(self, nbytes: int) -> Any:
         self.allocated += nbytes

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Names:
         if value not in self._names:
             self._number(value, "t")
         return self._names[value]
+
+    def call(self, value: Value, name: str) -> None:
+        """Give `value` a name like `name`, if it has none."""
+        if value not in self._names:
+            self._names[value] = self.free(name)
 
     def renew(self, value: Value) -> str:
         """Give `value` another name from now on."""
@@ -281,7 +287,8 @@ class Emitter:
         before = ""
         written = {held for held, _ in self.program.updates}
         # what shows the memory that is going to be written is what was there before
-        old = {x for x in self.program.outputs if self.root(x) in written}
+        wanted = [*self.program.outputs, *(x for held, x in self.program.updates if x is not held)]
+        old = {x for x in wanted if self.root(x) in written}
         for value in old & written:
             self._keep(value)
         for i, step in enumerate(self.program.instructions):
@@ -299,7 +306,8 @@ class Emitter:
     def _store(self) -> None:
         for held, value in self.program.updates:
             if self._stored.get(value) is not held:
-                self._line(f"{self._call('copyto')}({self.names[held]}, {self.names[value]})")
+                new = self._kept.get(value, self.names[value])
+                self._line(f"{self._call('copyto')}({self.names[held]}, {new})")
 
     def _output(self, i: int, value: Value) -> str:
         if i in self.lent:

@@ -56,7 +56,8 @@ class Runner:
         self.program = optimised = optimise(program, CUDA)
         self.captured = False
         self.reason = _hindrance(optimised)
-        self._device = program.inputs[0].value.device
+        first = program.inputs[0].value if program.inputs else program.instructions[0].results[0]
+        self._device = first.device
         self._backend = backend = backends.backend_of_kind(self._device.kind)
         self._lock = threading.Lock()
         self._graph: Graph | None = None

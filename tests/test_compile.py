@@ -18,8 +18,16 @@ from helpers import array, assert_same, flat, host, leaf
 
 import gpugrad as gg
 import gpugrad.einops
+from gpugrad.compiler import host as host_loops
 
 SCALE = 2.0
+
+
+@pytest.fixture(params=["numpy"], autouse=True)
+def loops(request, monkeypatch):
+    """What runs fused loops on the CPU: NumPy, for to compile each recording takes a second."""
+    if request.param == "numpy":
+        monkeypatch.setattr(host_loops, "_command", tuple)
 
 
 def values(*shape, seed=0, dtype="float64"):
@@ -996,7 +1004,8 @@ def test_check_passes_and_stops(device):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_thousand_steps(optimizer, dtype, device):
+@pytest.mark.parametrize("loops", ["numpy", "c++"], indirect=True)
+def test_a_thousand_steps(optimizer, dtype, loops, device):
     count = 1000 if device.kind == "cpu" else 20
     (a, opt_a, eager), (b, opt_b, step) = training(optimizer, dtype), training(optimizer, dtype)
     compiled = gg.compile(step)

@@ -105,7 +105,7 @@ class Blocked:
     def _cut(self, array: np.ndarray, piece: slice) -> np.ndarray:
         """What an array, broadcast to the loop's shape, has in a piece."""
         axis = self._axis - len(self._step.shape)  # from the end
-        if array.ndim < -axis or array.shape[axis] == 1:
+        if not axis or array.ndim < -axis or array.shape[axis] == 1:
             return array
         key: Any = (..., piece, *(slice(None),) * (-axis - 1))
         return array[key]

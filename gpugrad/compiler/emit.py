@@ -390,6 +390,10 @@ class Emitter:
         if step.function == "draw":
             given = self._texts(step.args[2:])
             self._line(f"{names} = {self._constant(_drawing(step), 'draw')}({given})")
+        elif step.function == "kernel":
+            kernel, *arrays = step.args
+            name = self._constant(kernel, "kernel")
+            self._line(f"{names} = {name}({self._texts(arrays)}{options})")
         elif step.function == "astype":
             x, dtype = step.args
             self._line(f"{names} = {self._text(x)}.astype({self._text(dtype)}{options})")

@@ -549,6 +549,29 @@ def test_the_memory_of_a_tensor_that_is_closed_over(device):
     assert_close(compiled(x), x * w)
 
 
+def test_hooks_of_leaves(device):
+    w = leaf(values(3))
+
+    def f(x):
+        w.grad = x.grad = None
+        gg.sum(w * x).backward()
+        return w.grad, x.grad
+
+    compiled = gg.compile(f)
+    x = leaf(values(3, seed=1))
+    for y in (w, x):
+        assert_close(compiled(x), f(x))
+        remove = y.register_hook(lambda g: g * 3)
+        assert_close(compiled(x), f(x))
+        other = y.register_hook(lambda g: g + 1)
+        assert_close(compiled(x), f(x))
+        remove()
+        assert_close(compiled(x), f(x))
+        other()
+    assert_close(compiled(x), f(x))
+    assert len(compiled.steps) == 7
+
+
 def test_a_tensor_that_is_gone_is_not_used(device):
     tensors = {"w": on_device(values(3))}
     holder = [None]  # a way that no guard looks at
@@ -645,6 +668,14 @@ def test_numbers_that_others_draw(device):
         match="made inside by something|is copied from cpu",
     )
     assert 0 <= np.random.rand() < 1
+
+
+def test_generators_and_seeds_inside(device):
+    x = on_device(values(3))
+    refuses(lambda x: x + gg.random.Generator(0).normal(3), x, match="generator is made")
+    refuses(lambda x: gg.random.seed(0), x, match="are seeded")
+    gg.random.seed(0)
+    assert gg.random.Generator(0).normal(3).shape == (3,)
 
 
 def test_a_result_whose_tape_would_be_lost(device):
@@ -926,6 +957,27 @@ def test_other_threads_work_while_one_records(device):
     assert_close(gg.compile(f)(x), 2 * x)
     thread.join()
     assert found[0][0] == pytest.approx(2 * values(3)[0])
+
+
+def test_several_threads_run_one_step(device):
+    compiled = gg.compile(lambda x: gg.sum(gg.sin(x) @ x.T, axis=0))
+    compiled(on_device(values(40, 40)))
+    wrong = []
+
+    def work(seed):
+        with gg.device(device):
+            for i in range(20):
+                x = on_device(values(40, 40, seed=100 * seed + i))
+                expected = host(gg.sum(gg.sin(x) @ x.T, axis=0))
+                if not np.allclose(host(compiled(x)), expected, rtol=1e-9):
+                    wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_tasks_work_while_one_records():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import threading
 import types
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from .guards import Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Input, Program, Value, map_values, perform
 from .recorder import CompileError, RecordedArray, Trace
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class CompileWarning(UserWarning):
@@ -362,6 +364,7 @@ class Step:
         signature.watch()
         self.recording = recording
         self.checks = checks
+        self.lock = threading.Lock()
         self.described = signature.described
         self.program: Program | None = None
         self.runner: Callable[[Sequence[Any]], Sequence[Any]] | None = None
@@ -492,6 +495,7 @@ class _Signature:
                 else:
                     writer.line(f"n{number} = {name}.node", 2)
                     writer.refuse_if(f"type(n{number}) is not {writer.name(Leaf)}", 2)
+                    _write_hooks(writer, f"n{number}", x.node)
             array = self._array(data, array)
             grad = ", requires a gradient" if getattr(x, "node", None) is not None else ""
             order = f", strides {data.strides}"
@@ -581,6 +585,8 @@ def _write_bind(recording: Recording | None, signature: _Signature) -> Callable[
             tensor = f"(x := {writer.name(reference)}())"
             kept = f"x.data is not {writer.name(array)} or x.node is not {writer.name(node)}"
             writer.refuse_if(f"{tensor} is None or {kept}", 2)
+            if node is not None:
+                _write_hooks(writer, writer.name(node), node)
         grads = _write_gradients(recording, signature)
         _write_memory(recording, signature)
         for _, kind, source in recording.program.inputs:
@@ -603,6 +609,13 @@ def _write_bind(recording: Recording | None, signature: _Signature) -> Callable[
         writer.refuse_if(f"{writer.name(overlap)}(out)")
     writer.line("return out")
     return writer.made()
+
+
+def _write_hooks(writer: Writer, name: str, node: Any) -> None:
+    """Look whether a leaf has the hooks it had."""
+    hooks = list(node.hooks or ())
+    wrong = f"{name}.hooks != {writer.name(hooks)}" if hooks else f"{name}.hooks"
+    writer.refuse_if(wrong, 2)
 
 
 def _write_gradients(recording: Recording, signature: _Signature) -> dict[Sink, str]:
@@ -722,7 +735,7 @@ class _Recordings:
         return _Recordings, ()  # a copy of an instance has recordings of its own
 
 
-class Compiled:
+class Compiled(Generic[P, R]):
     """What `gpugrad.compile` gives: called as the function that it was made of.
 
     Attributes:
@@ -734,7 +747,7 @@ class Compiled:
     _limit: int
     _recordings: _Recordings
 
-    def __init__(self, f: Callable[..., Any], checks: int, limit: int) -> None:
+    def __init__(self, f: Callable[P, R], checks: int, limit: int) -> None:
         functools.update_wrapper(self, f, updated=())
         self._f = f
         self._checks = checks
@@ -765,7 +778,7 @@ class Compiled:
         bound._checks, bound._limit, bound._recordings = self._checks, self._limit, found
         return bound
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         step = self._recordings.last
         if step is None or (arrays := step.bind(args, kwargs)) is None:
             return self._look(args, kwargs)
@@ -778,7 +791,8 @@ class Compiled:
         if step.runner is None:
             return self._f(*args, **kwargs)
         try:
-            outputs = step.runner(arrays)
+            with step.lock:  # a runner has buffers of its own
+                outputs = step.runner(arrays)
         except backends.hindrances as error:
             raise hindered("compile", f"in {_at(self._f)}nothing was changed", error) from None
         return step.finish(outputs, arrays, args, kwargs)
@@ -839,11 +853,13 @@ def _is_derived(x: Any) -> bool:
 
 
 @overload
-def compile(f: F, *, check: bool | int = False, limit: int = 8) -> F: ...
+def compile(f: Callable[P, R], *, check: bool | int = False, limit: int = 8) -> Compiled[P, R]: ...
 
 
 @overload
-def compile(*, check: bool | int = False, limit: int = 8) -> Callable[[F], F]: ...
+def compile(
+    *, check: bool | int = False, limit: int = 8
+) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
 
 
 def compile(

@@ -571,6 +571,7 @@ class Trace:
         self.arrays: dict[Value, Any] = {}  # of inputs
         self.tensors: list[tuple[Tensor, Any]] = []  # whose arrays were captured
         self.arguments: dict[int, int] = {}  # id of a Tensor inside -> its number
+        self.generators: set[random.Generator] = set()  # that were made inside
         self.rated: dict[int, Any] = {}  # optimisers whose learning rate was set
         self.own: set[Leaf] = set()  # leaves that were made inside
         self._known: dict[int, tuple[Any, RecordedArray]] = {}  # id of an array or Tensor
@@ -661,7 +662,7 @@ class Trace:
             refuse(
                 "a tensor is used that was computed outside and requires a gradient",
                 "give it as an argument (a derivative from outside runs the function itself), or "
-                "detach it: x.detach()",
+                "detach it before the call: y = x.detach()",
             )
         x = self.lifted(array)
         if x is not array:
@@ -756,6 +757,11 @@ class Trace:
         """A draw of a generator: an instruction that is never left out, merged or moved."""
         device = generator.device
         own = random._generators.get(device) is generator
+        if generator in self.generators and not own:
+            refuse(
+                "a random generator is made and drawn from, which starts anew in every call",
+                "make it outside, or use the functions of gpugrad.random",
+            )
         asked: Any = (device if own else generator, name, *_map(self.lifted, args))
         if self._replayed is not None:
             drawn, x = next(self._replayed, (None, None))
@@ -828,6 +834,8 @@ _requires_grad: Any = Tensor.__dict__["requires_grad"]
 _lr: Any = optim._Optimizer.__dict__["lr"]
 _numpy: Any = Tensor.numpy
 _draw: Any = random.Generator._draw
+_make_generator: Any = random.Generator.__init__
+_seed = random.seed
 _states, _replayed = random.states, random.replayed
 
 
@@ -925,6 +933,18 @@ def _gated_draw(self: random.Generator, name: str, *args: Any) -> Tensor:
     return _draw(self, name, *args) if trace is None else trace.draw(self, name, args)
 
 
+def _gated_making(self: random.Generator, *args: Any, **options: Any) -> None:
+    _make_generator(self, *args, **options)
+    if (trace := current()) is not None:
+        trace.generators.add(self)
+
+
+def _gated_seed(seed: int) -> None:
+    if current() is not None:
+        refuse("the random numbers are seeded, which later calls would not do", "seed them before")
+    _seed(seed)
+
+
 def _gated_states() -> Any:
     trace = current()
     return _states() if trace is None else trace.drawn()
@@ -963,6 +983,8 @@ _GATES: tuple[tuple[Any, str, Any], ...] = (
     (optim._Optimizer, "lr", property(_get_lr, _set_lr)),
     (Leaf, "grad", property(_get_grad, _set_grad)),
     (random.Generator, "_draw", _gated_draw),
+    (random.Generator, "__init__", _gated_making),
+    (random, "seed", _gated_seed),
     (random, "states", _gated_states),
     (random, "replayed", _gated_replayed),
 )

@@ -534,6 +534,43 @@ def test_a_helper_and_a_module_that_are_closed_over(device):
     assert_close(compiled(x), loss(x) + 1)
 
 
+def test_what_methods_and_classes_name(device):
+    class Scaled(gg.nn.Module):
+        training = True
+        power = 2
+
+        def __init__(self):
+            self.weight = leaf(values(3))
+
+        def scale(self):
+            return SCALE * self.rate
+
+        @property
+        def rate(self):
+            return 3.0 if self.training else 1.0
+
+        def __call__(self, x):
+            return x**self.power * self.scale() * self.weight
+
+    net = Scaled()
+    compiled = gg.compile(lambda x: net(x).detach())
+    x = on_device(values(3))
+    assert_close(compiled(x), net(x))
+    net.training = False
+    assert_close(compiled(x), net(x))
+    del net.training
+    assert_close(compiled(x), net(x))
+    assert len(compiled.steps) == 2
+    Scaled.power = 3
+    assert_close(compiled(x), net(x))
+    globals()["SCALE"] = 4.0
+    try:
+        assert_close(compiled(x), net(x))
+    finally:
+        globals()["SCALE"] = 2.0
+    assert len(compiled.steps) == 4
+
+
 def test_the_memory_of_a_tensor_that_is_closed_over(device):
     w = on_device(values(3))
     compiled = gg.compile(lambda x: x * w)

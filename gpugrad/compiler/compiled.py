@@ -23,7 +23,7 @@ from ..tensor import Tensor
 from ..trees import flatten
 from . import cpu, cuda, recorder
 from .checking import checked
-from .guards import Writer, is_plain, same, unwrapped, watch, write_watched
+from .guards import ABSENT, Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Input, Program, Value, map_values, perform
 from .recorder import CompileError, RecordedArray, Trace
 
@@ -424,7 +424,7 @@ class _Signature:
         for x in self.watched:
             if is_plain(x.value):
                 self.described[x.name] = repr(x.value)
-            elif not isinstance(x.holder, list):
+            elif not isinstance(x.holder, list) and x.value is not ABSENT:
                 self.described[x.name] = f"a {type(x.value).__name__} at {id(x.value):#x}"
         self.names = {id(x.value): x.name for x in reversed(self.watched)}
 

@@ -24,6 +24,9 @@ _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _LONGEST = 64  # containers of more items are known by their identity alone
 
 
+ABSENT = object()
+
+
 class Watched(NamedTuple):
     """A value that a function may read.
 
@@ -31,7 +34,7 @@ class Watched(NamedTuple):
         name: for messages, such as "net.layers[0].weight".
         holder: the cell, dict or list that it is in; of a list the whole content is the value.
         key: in the dict; None for a cell or list.
-        value: what it was.
+        value: what it was; `ABSENT` if it was not there.
     """
 
     name: str
@@ -43,11 +46,11 @@ class Watched(NamedTuple):
         """Whether it is what it was."""
         if isinstance(self.holder, list):
             return same_items(self.holder, self.value)
+        if not isinstance(self.holder, types.CellType):
+            return same(self.holder.get(self.key, ABSENT), self.value)
         try:
-            if isinstance(self.holder, types.CellType):
-                return same(self.holder.cell_contents, self.value)
-            return same(self.holder[self.key], self.value)
-        except (KeyError, ValueError):
+            return same(self.holder.cell_contents, self.value)
+        except ValueError:  # it is empty
             return False
 
 
@@ -100,12 +103,13 @@ def unwrapped(f: Any) -> Any:
 def watch(f: Any, given: dict[str, Any]) -> list[Watched]:
     """What `f` may read, objects among its arguments (`given`) included."""
     names: set[str] = set()
-    for _ in range(2):  # the names of all functions are known when the first walk is over
-        walk = _Walk(names)
+    while True:  # each walk finds more functions, by the names that those before have found
+        count, walk = len(names), _Walk(names)
         walk.function(f, "")
         for name, x in given.items():
             walk.inside(name, x)
-    return walk.found
+        if len(names) == count:
+            return walk.found
 
 
 class _Walk:
@@ -182,10 +186,12 @@ class _Walk:
         elif isinstance(value, Module):
             for key, x in vars(value).items():
                 self.visit(f"{name}.{key}", vars(value), key, x)
+            self._class(name, value, vars(value))
         elif not isinstance(value, _FUNCTIONS):
             if callable(inner := getattr(value, "__dict__", {}).get("__wrapped__")):
                 self.function(inner, f"{name}: ")
             self._attributes(name, value)
+            self._class(name, value, getattr(value, "__dict__", {}))
 
     def _attributes(self, name: str, value: Any, only: tuple[type, ...] = (object,)) -> None:
         own = getattr(value, "__dict__", None)
@@ -193,6 +199,22 @@ class _Walk:
             for key in sorted(self._names & own.keys()):
                 if isinstance(own[key], only):
                     self.visit(f"{name}.{key}", own, key, own[key])
+
+    def _class(self, name: str, value: Any, own: Any) -> None:
+        """What an object has from its class: constants, and what its methods name."""
+        for key in sorted(self._names | {"__call__"}):
+            owner = next((c for c in type(value).__mro__ if key in vars(c)), None)
+            if owner is None or key in own:
+                continue
+            found = vars(owner)[key]
+            if is_plain(found):
+                self.found.append(Watched(f"{name}.{key}", vars(owner), key, found))
+                if type(own) is dict:  # the object may get one of its own
+                    self.found.append(Watched(f"{name}.{key}", own, key, ABSENT))
+            elif isinstance(found, property):
+                self.inside(f"{name}.{key}", found.fget)
+            else:
+                self.inside(f"{name}.{key}", getattr(found, "__wrapped__", found))
 
 
 def _names(code: Any) -> Iterator[str]:
@@ -245,7 +267,8 @@ def write_watched(writer: Writer, watched: list[Watched]) -> None:
             writer.refuse_if(f"{other} and not {compare_items}({holder}, {value})", 2)
             continue
         is_cell = isinstance(x.holder, types.CellType)
-        found = f"{holder}.cell_contents" if is_cell else f"{holder}[{writer.name(x.key)}]"
+        key = f"{writer.name(x.key)}, {writer.name(ABSENT)}"
+        found = f"{holder}.cell_contents" if is_cell else f"{holder}.get({key})"
         if is_plain(x.value) and x.value is not None:
             writer.refuse_if(f"(x := {found}) is not {value} and not {compare}(x, {value})", 2)
         else:

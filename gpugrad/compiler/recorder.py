@@ -22,7 +22,7 @@ import random as python_random
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, ClassVar, NoReturn
@@ -701,8 +701,10 @@ class Trace:
         args, options = _map(self.lifted, (args, options))
         if (into := options.pop("out", None)) is not None:
             return into._take(function, self.call(function, *args, library=library, **options))
-        xp = real_of((library or type(args[0])).inner).xp
-        out = perform(xp, function, *_map(_concrete, (args, options)))
+        backend = real_of((library or type(args[0])).inner)
+        first = next(values_in(_map(_value, (args, options))), None)
+        with nullcontext() if first is None else backend.scope(first.device):
+            out = perform(backend.xp, function, *_map(_concrete, (args, options)))
         return self.note(function, args, options, out)
 
     def note(self, function: str, args: tuple, options: dict[str, Any], out: Any) -> Any:

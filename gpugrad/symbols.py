@@ -414,6 +414,8 @@ class _Printer:
                 least = 0 if binds == _ATOM else binds + (i > 0 or binds in (_SIGN, _CHOICE))
                 parts.append(part if tightness >= least else f"({part})")
             text = template.format(*parts)
+            if x.dtype.kind in "iu" and x.dtype.itemsize < 4:  # C computes it in int
+                text, binds = f"({working_type(x.dtype)})({text})", _ATOM
         if self.uses.get(x, 0) > 1:
             self.names[x] = f"v{len(self.names)}"
             self.lines.append(f"const {working_type(x.dtype)} {self.names[x]} = {text};")

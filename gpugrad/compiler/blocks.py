@@ -85,15 +85,18 @@ class Blocked:
             for part in step.body:
                 if part.result in step.sums:
                     x = np.broadcast_to(find(part.args[0]), self._cut_shape(piece))
-                    sums.append(np.add.reduce(x, step.sums[part.result], keepdims=True))
+                    work = np.float32 if x.dtype.itemsize == 2 else None  # as it is the whole sum
+                    sums.append(np.add.reduce(x, step.sums[part.result], work, keepdims=True))
                 elif part.function == "broadcast_to":
                     made[part.result] = find(part.args[0])
                 else:
                     args, options = map_values(find, (part.args, part.options))
                     made[part.result] = perform(self._xp, part.function, args, options)
-            for value in step.results:
-                if value not in step.sums:
-                    self._cut(known[value], piece)[...] = made[value]
+            stored = [value for value in step.results if value not in step.sums]
+            if len(stored) > 1:  # an argument's memory may be written before a view of it is read
+                made |= {x: made[x].copy() for x in stored if made[x].base is not None}
+            for value in stored:
+                self._cut(known[value], piece)[...] = made[value]
         return sums
 
     def _cut_shape(self, piece: slice) -> tuple[int, ...]:
@@ -105,7 +108,7 @@ class Blocked:
     def _cut(self, array: np.ndarray, piece: slice) -> np.ndarray:
         """What an array, broadcast to the loop's shape, has in a piece."""
         axis = self._axis - len(self._step.shape)  # from the end
-        if not axis or array.ndim < -axis or array.shape[axis] == 1:
+        if axis == 0 or array.ndim < -axis or array.shape[axis] == 1:
             return array
         key: Any = (..., piece, *(slice(None),) * (-axis - 1))
         return array[key]

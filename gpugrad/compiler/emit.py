@@ -25,11 +25,21 @@ from .program import WRITES, Fused, Instruction, Program, Value, map_values, per
 
 # the names stand in C++ too, where symbols.write calls what it computes first v0, v1, ...
 _WORDS = (
-    "auto char const default delete do double enum extern float goto inline int long namespace new "
-    "operator private public register short signed sizeof static struct switch template this throw "
-    "typedef typename union unsigned using virtual void volatile n i step array"
+    "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const "
+    "const_cast constexpr decltype default delete do double dynamic_cast enum explicit export "
+    "extern false float friend goto inline int long mutable namespace new noexcept not_eq nullptr "
+    "operator or_eq private protected public register reinterpret_cast short signed sizeof static "
+    "static_assert static_cast struct switch template this thread_local throw true typedef typeid "
+    "typename union unsigned using virtual void volatile wchar_t xor xor_eq "
+    # what the text of loops calls or is called by, on some machine
+    "abs acos acosh add_to asin asinh atan atan2 atanh bfloat16 cbrt ceil complex complex64 "
+    "complex128 conj copysign cos cosh erf erfc exp exp2 expm1 fabs float16 float32 float64 floor "
+    "fma fmax fmin fmod gpugrad hypot i imag isfinite isinf isnan log log10 log1p log2 max min n "
+    "nextafter pow real rint signbit sin sinh sqrt std tan tanh total trunc "
+    "BINARY EOF INFINITY NAN NULL UNARY VECTOR "
+    "array slice step"  # of the function that is written
 ).split()
-_LOCAL = re.compile(r"v\d+|_.*")
+_LOCAL = re.compile(r"v\d+|_.*|loops_\d+|(M|FP|U?INT\w*|HUGE|MATH)_\w+")
 _REDUCTIONS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
 _ALIGNMENT = 64  # bytes, of buffers: a line of the cache, and the widest vector
 
@@ -105,7 +115,7 @@ def is_view(step: Instruction) -> bool:
     """Whether the result shares the memory of its first argument, or may."""
     if step.function == "getitem":
         key = step.args[1] if isinstance(step.args[1], tuple) else (step.args[1],)
-        return all(x is None or x is ... or isinstance(x, (int, slice)) for x in key)
+        return all(x is None or x is ... or isinstance(x, (int, np.integer, slice)) for x in key)
     return step.function in VIEWS or step.function in ("real", "imag")
 
 
@@ -208,6 +218,8 @@ class Emitter:
             i = maker.get(value, -1)
             array = self.places.get(held)
             if value in taken or i <= fallible or array is None or not array.flags.c_contiguous:
+                continue
+            if (value.shape, value.dtype) != (held.shape, held.dtype):
                 continue
             step = steps[i]
             if not isinstance(step, Fused) or value in step.sums or value.shape != step.shape:
@@ -340,7 +352,7 @@ class Emitter:
             call = self._call(step.function)
             self._out(step.result)
             self._line(f"{call}({self._texts(step.args)}, out={self.names[step.result]})")
-        elif step.function in _REDUCTIONS and isinstance(step.args[0], Value):
+        elif _is_reduction(step):
             self._reduction(step)
         else:
             self._other(step)
@@ -517,6 +529,11 @@ def parts_of(step: Fused) -> Iterator[Instruction]:
             own.setdefault(x, Value(x.shape, x.dtype, x.device))
         part = part.with_operands(lambda x: own.get(x, x))
         yield replace(part, results=tuple(own[x] for x in part.results))
+
+
+def _is_reduction(step: Instruction) -> bool:
+    known = step.options.keys() <= {"axis", "dtype", "keepdims"} and len(step.args) <= 4
+    return step.function in _REDUCTIONS and isinstance(step.args[0], Value) and known
 
 
 def _may_fail(step: Instruction) -> bool:

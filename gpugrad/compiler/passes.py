@@ -69,9 +69,18 @@ def numbers_of(program: Program) -> dict[Value, Any]:
             host = backend.to_host(source)
             first = host.reshape(-1)[:1]
             small = host.size <= 1 << 16 or host.strides == (0,) * host.ndim
-            if small and np.isfinite(first[0]) and (host == first[0]).all():
+            if small and np.isfinite(first[0]) and _is_all(host, first[0]):
                 found[value] = _shortest(first[0])
     return found
+
+
+def _is_all(array: Any, x: Any) -> bool:
+    """Whether all elements are `x`, 0 and -0 told apart."""
+    alike = (array == x).all()
+    if alike and x == 0 and array.dtype.kind in "fc":
+        signs = [np.signbit(part) for part in (array.real, array.imag)]
+        alike = all((s == s.flat[0]).all() for s in signs)
+    return bool(alike)
 
 
 def _shortest(x: Any) -> Any:
@@ -165,6 +174,8 @@ def _equal_operand(step: Instruction, numbers: Mapping[Value, Any]) -> Value | N
     match step.function, step.args:
         case ("copy" | "positive" | "astype" | "reshape" | "broadcast_to" | "ravel", (x, *_)):
             return x if isinstance(x, Value) else None
+        case (("multiply" | "add" | "divide"), _) if step.result.dtype.kind == "c":
+            return None  # times 1 + 0j a zero may change its sign, and an infinity becomes NaN
         case (("multiply" | "add"), (a, b)):
             for x, other in ((a, b), (b, a)):
                 if isinstance(x, Value) and _is_neutral(step.function, x, number(other)):
@@ -198,7 +209,7 @@ def _shortened(step: Instruction, made: Mapping[Value, Instruction]) -> Instruct
             inner, outer = _order(first), _order(step)
             order = tuple(inner[i] for i in outer)
             return replace(step, function="transpose", args=(first.args[0], order))
-        case ("reshape", "reshape") | ("broadcast_to", "broadcast_to"):
+        case ("reshape", "reshape") | ("broadcast_to", "broadcast_to") if len(step.args) == 2:
             return replace(step, args=(first.args[0], step.result.shape))
         case "negative", "negative":
             return replace(step, function="copy", args=first.args)
@@ -252,6 +263,8 @@ def _key(tree: Any) -> Any:
         return (dict, *((name, _key(x)) for name, x in tree.items()))
     if isinstance(tree, (float, complex)):
         return (type(tree), repr(tree))
+    if isinstance(tree, np.generic):
+        return (type(tree), tree.dtype, tree.tobytes())
     if isinstance(tree, slice):
         return (slice, tree.start, tree.stop, tree.step)
     try:
@@ -322,6 +335,7 @@ class _Fusion:
         self._group_of: dict[Value, _Group] = {}
         self._groups: list[_Group] = []
         self._scalars: dict[Value, Instruction] = {}  # computed wherever they are needed
+        self._drawn: _Group | None = None  # the last draw: they stay in order
 
     def fused(self) -> Program:
         for step in self._program.instructions:
@@ -345,6 +359,10 @@ class _Fusion:
             pass
         else:
             group = self._new(step, None)
+            if step.function == "draw":
+                if self._drawn is not None:
+                    group.before |= {self._drawn} | self._drawn.before
+                self._drawn = group
         for value in step.results:
             self._group_of[value] = group
 
@@ -372,6 +390,9 @@ class _Fusion:
             if not self._target.sums and group.sums:
                 continue
             together = [*chosen, group]
+            sums = {value for g in together for value in g.sums}
+            if any(value in sums for g in together for s in g.steps for value in s.operands()):
+                continue
             before = self._needs(step).union(*(g.before for g in together))
             # nothing outside of it may lie between two of its parts
             outside = before.difference(together)
@@ -555,6 +576,8 @@ def _summed_axes(step: Instruction) -> tuple[int, ...] | None:
         return None
     x = step.args[0]
     options = dict(zip(("axis", "dtype", "keepdims"), step.args[1:])) | dict(step.options)
+    if options.keys() - {"axis", "dtype", "keepdims"}:
+        return None
     if x.dtype.kind not in "fc" or x.dtype != step.result.dtype or not x.shape:
         return None
     axis = options.get("axis")

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from gpugrad.__main__ import main
-from gpugrad.command import memory, report, tasks
+from gpugrad.command import first, memory, report, tasks
+from gpugrad.compiler import host
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED = ["kernels", "chain", "long-chain", "mnist-32", "sigmoid", "jacobian-1", "jacobian-2"]
+TIMED += ["loops-2-64", "loops-16-64"]
 
 # A loss with the right value, and a gradient that is wrong by one in a thousand.
 WRONG = """
@@ -31,6 +33,7 @@ gg.nn.mean_squared_error = wrong
 def python(*arguments):
     """A finished Python process, without the settings of this run."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "GPUGRAD", "COV_"))}
+    env |= {k: v for k, v in os.environ.items() if k == "GPUGRAD_CACHE_DIR"}
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         env={**env, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
@@ -54,13 +57,26 @@ def test_every_topic_has_its_rows(tmp_path):
     assert "the times mean nothing" in text
     assert "mnist-32: gpugrad / by hand" in text
     topics = {topic["name"]: topic["rows"] for topic in results["topics"]}
-    assert sorted(topics) == sorted([*TIMED, "import", "memory"])
+    assert sorted(topics) == sorted([*TIMED, "import", "memory", "compile", "counts"])
     for name in TIMED:
         assert len(topics[name]) >= 2
         for row in topics[name]:
             assert 0 < row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
             assert row["ratio"] > 0
             assert row["label"] in text
+    for name in ("chain", "mnist-32", "sigmoid", *TIMED[-2:]):
+        assert {"by hand", "gpugrad", "gpugrad.compile"} <= {row["label"] for row in topics[name]}
+    assert [row["label"] for row in topics["compile"]] == [
+        "gpugrad.compile, empty cache",
+        "gpugrad.compile, full cache",
+    ]
+    assert all(row["median"] > 0 for row in topics["compile"])
+    assert [row["label"] for row in topics["counts"]] == ["chain", "mnist-32", "sigmoid"]
+    for row in topics["counts"]:
+        assert 1 <= row["instructions"] <= row["recorded"]
+        assert 0 < row["bytes"] <= row["recorded_bytes"]
+        assert row["launches"] is None
+    assert [topics["counts"][0][key] for key in ("instructions", "loops")] == [1, 1]
     assert [row["label"] for row in topics["import"]] == ["gpugrad", "numpy"]
     assert [row["label"] for row in topics["memory"]] == ["by hand", "gpugrad"]
     assert results["machine"]["versions"].keys() >= {"NumPy", "gpugrad"}
@@ -137,6 +153,26 @@ def test_wrong_arguments(arguments, message):
     assert message in done.stderr
 
 
+def test_a_compiled_step_is_compared_when_it_is_replayed():
+    """Its first run, which records, is over by then."""
+    inputs = tasks.mnist(4)
+    right = tasks.expected(tasks.NETWORK, inputs)
+    (variant,) = (v for v in tasks.VARIANTS if (v.task, v.label) == (tasks.NETWORK, tasks.COMPILED))
+    job = variant.build(inputs, "cpu")
+    (step,) = job.run.steps
+    replays = []
+    runner = step.runner
+    step.runner = lambda arrays: replays.append(1) or runner(arrays)
+    tasks.check("gpugrad.compile", tasks.outcome(inputs, job), right)
+    assert replays == [1]
+
+
+def test_a_first_call_builds_in_the_folder_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path))
+    assert first.main(tasks.COMPILED, "cpu", 4) > 0
+    assert any(tmp_path.iterdir()) == (host.compiler() is not None)
+
+
 def test_ratios_of_kernels_are_of_times_per_byte():
     topic = report.Bandwidth("kernels", "kernels", "µs", "copy", bytes={"copy": 2000, "step": 6000})
     for copy, step in ((1.0, 6.0), (2.0, 12.0), (1.0, 3.0)):
@@ -151,17 +187,22 @@ def test_ratios_of_kernels_are_of_times_per_byte():
 def test_targets_of_a_gpu():
     kernels = report.Bandwidth("kernels", "kernels", "µs", "copy", bytes={"copy": 2, "sigmoid": 2})
     chain = report.Topic("chain", "chain", "µs")
+    step = report.Topic("mnist-128", "step", "µs")
     for _ in range(2):
+        step.add("gpugrad.compile", 59.0)
+        step.add("torch, CUDA graph", 58.0)
         kernels.add("copy", 1.0)
         kernels.add("sigmoid", 1.05)
         chain.add("gpugrad", 1.3)
         chain.add("torch eager", 1.0)
-    goals = report.targets("cuda", [kernels, chain])
+    goals = report.targets("cuda", [kernels, chain, step])
     met = {(goal["topic"], goal["row"]): goal["met"] for goal in goals}
     assert met["kernels", "sigmoid"] is True
     assert met["chain", "gpugrad"] is False
     assert met["kernels", "adam_step"] is met["mnist-128", "gpugrad"] is None
     text = report.verdicts(goals)
+    assert "  mnist-128: gpugrad.compile 59.00 (target 60.00) met\n" in text
+    assert "  mnist-128: gpugrad.compile / torch, CUDA graph 1.02 (target 1.00) missed\n" in text
     for words in ("1.05 (target 1.11) met", "1.30 (target 1.20) missed", "- (target 1.00) not me"):
         assert words in text
 
@@ -169,14 +210,17 @@ def test_targets_of_a_gpu():
 def test_an_emulated_device_is_not_measured(cuda, capsys, tmp_path):
     """Nor is a real one here: `--quick`."""
     file = tmp_path / "results.json"
-    options = ["--quick", "--libraries", "numpy", "--topics", "kernels,chain", "--json", str(file)]
+    options = ["--quick", "--libraries", "numpy", "--topics", "kernels,chain,counts"]
+    options += ["--json", str(file)]
     assert main(["bench", "--device", "cuda", *options]) == 0
     text = capsys.readouterr().out
     results = json.loads(file.read_text("utf-8"))
     assert "the times mean nothing" in text
     assert results["machine"]["device"] == "cuda:0"
     assert "CuPy" in results["machine"]["versions"]
-    assert [topic["name"] for topic in results["topics"]] == ["kernels", "chain"]
+    assert [topic["name"] for topic in results["topics"]] == ["counts", "kernels", "chain"]
+    for row in results["topics"][0]["rows"]:
+        assert row["launches"] is None or row["launches"] > 0
     if results["machine"]["emulated"]:
         assert results["targets"] == []
         assert "emulated" in text

@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +25,14 @@ import gpugrad as gg
 
 from ..backends import backend_of_kind
 from . import bandwidth, report, tasks
-from .report import Bandwidth, Topic
+from .report import Bandwidth, Counts, Topic
 
 NAME = "bench"
 LIBRARIES = ("gpugrad", "numpy", "torch", "jax", "autograd", "mygrad")
-TOPICS = ("kernels", *"chain long-chain mnist sigmoid jacobian import memory".split())
+TOPICS = (
+    "kernels",
+    *"chain long-chain mnist sigmoid loops jacobian import memory compile counts".split(),
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Scale:
     long_chains: tuple[int, ...] = (10_000, 100_000)
     batches: tuple[int, ...] = (32, 128, 1024)
     sigmoid: int = 4 << 20
+    loops: tuple[int, ...] = (4 << 10, 256 << 10, 16 << 20)
+    operations: tuple[int, ...] = (2, 4, 8, 16)
     jacobian: int = 1000
     depth: int = 50
     width: int = 256
@@ -59,6 +65,8 @@ QUICK = Scale(
     long_chains=(100, 1000),
     batches=(32,),
     sigmoid=1024,
+    loops=(64,),
+    operations=(2, 16),
     jacobian=8,
     depth=3,
     width=8,
@@ -70,6 +78,13 @@ SCALES = {
 
 # The variants whose memory is measured; those without allocation have it all beforehand.
 MEMORY = ("by hand", "gpugrad", "torch eager", "jax.jit", "jax", "autograd", "mygrad")
+
+
+# Where compilers keep what they made.
+CACHES = (
+    *("GPUGRAD_CACHE_DIR", "CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"),
+    "JAX_COMPILATION_CACHE_DIR",
+)
 
 
 class Failed(Exception):
@@ -153,6 +168,7 @@ def settings(device: gg.Device) -> dict[str, str]:
         "JAX_PLATFORMS": device.kind,
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 as everywhere else, not TF32
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # leave the others some of the GPU's memory
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # keep all, in the folder given
     }
 
 
@@ -183,7 +199,8 @@ def topics_of(device: gg.Device) -> list[str]:
     if device.kind != "cpu":
         elsewhere.append("import")
     if backend_of_kind(device.kind).about(device).emulated:
-        elsewhere.append("memory")  # takes processes of its own, to which the emulation is unknown
+        # they take processes of their own, to which the emulation is unknown
+        elsewhere += ["memory", "compile"]
     elif device.kind == "cpu" and platform.libc_ver()[0] != "glibc":
         elsewhere.append("memory")  # reads /proc and calls malloc_trim
     return [name for name in TOPICS if name not in elsewhere]
@@ -221,11 +238,17 @@ def timed_topics(
         title = f"sigmoid of {scale.sigmoid:,} float32, forward and backward"
         topic = Topic("sigmoid", title, "µs")
         topics.append((topic, rows(tasks.SIGMOID, tasks.sigmoid(scale.sigmoid))))
+    for size in scale.loops if "loops" in names else ():
+        for inputs in tasks.loops(size, scale.operations):
+            title = f"{inputs.length} elementwise operations on {size:,} float32, forward"
+            short = f"{size >> 20}Mi" if size >> 20 else f"{size >> 10}Ki" if size >> 10 else size
+            topic = Topic(f"loops-{inputs.length}-{short}", title, "µs")
+            topics.append((topic, rows(tasks.LOOP, inputs)))
     for count in (1, 2) if "jacobian" in names else ():
-        size = f"{scale.jacobian:,} x {scale.jacobian:,}"
-        title = f"{size} Jacobian of {count} layer(s) tanh(W x), float32"
-        inputs = tasks.layers(scale.jacobian, count)
-        topics.append((Topic(f"jacobian-{count}", title, "µs"), rows(tasks.JACOBIAN, inputs)))
+        shape = f"{scale.jacobian:,} x {scale.jacobian:,}"
+        title = f"{shape} Jacobian of {count} layer(s) tanh(W x), float32"
+        layers = tasks.layers(scale.jacobian, count)
+        topics.append((Topic(f"jacobian-{count}", title, "µs"), rows(tasks.JACOBIAN, layers)))
     return topics
 
 
@@ -327,15 +350,15 @@ def measure_kernels(device: gg.Device, scale: Scale) -> Bandwidth:
     return topic
 
 
-def python(*arguments: Any) -> float:
-    """The number that a fresh Python prints.
+def python(*arguments: Any, **settings: str) -> float:
+    """The number that a fresh Python prints, with more environment variables.
 
     Raises:
         Failed: if that process fails.
     """
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=env
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, env=env | settings
     )
     if done.returncode:
         raise Failed(done.stderr.strip() or f"{arguments[0]}: exit status {done.returncode}")
@@ -369,6 +392,41 @@ def measure_memory(variants: Sequence[Any], device: gg.Device, scale: Scale) -> 
                 peak = python("-m", module, v.label, device, scale.depth, scale.width)
                 topic.add(v.label, peak / 2**20)
     return topic
+
+
+def measure_first_calls(variants: Sequence[Any], device: gg.Device, scale: Scale) -> Topic:
+    """The time of the first step of what compiles, by the module `first` in fresh processes."""
+    batch = scale.batches[-1]
+    title = f"building and first run of the training step 784-100-10, batch {batch}"
+    topic = Topic("compile", title, "ms", base=f"{tasks.COMPILED}, empty cache")
+    module = f"{__package__}.first"
+    for _ in range(scale.processes):
+        for v in variants:
+            if v.task == tasks.NETWORK and v.label in tasks.UNCOMPILED:
+                with tempfile.TemporaryDirectory() as folder:
+                    caches = {name: os.path.join(folder, name) for name in CACHES}
+                    for cache in ("empty", "full"):
+                        seconds = python("-m", module, v.label, device, batch, **caches)
+                        topic.add(f"{v.label}, {cache} cache", 1e3 * seconds)
+    return topic
+
+
+def counts(device: gg.Device, scale: Scale) -> Counts:
+    """What compiled functions come to: no times."""
+    inputs = {
+        "chain": (tasks.CHAIN, tasks.chain(10, 0.5)),
+        **{f"mnist-{batch}": (tasks.NETWORK, tasks.mnist(batch)) for batch in scale.batches},
+        "sigmoid": (tasks.SIGMOID, tasks.sigmoid(scale.sigmoid)),
+    }
+    found = Counts("counts", "what a call of the compiled function comes to")
+    for label, (task, given) in inputs.items():
+        variant = next(v for v in tasks.VARIANTS if (v.task, v.label) == (task, tasks.COMPILED))
+        run: Any = variant.build(given, str(device)).run
+        run()
+        run()  # from here on it is a CUDA graph, if it can be
+        launches = backend_of_kind(device.kind).launches(device, run)
+        found.add(label, run.steps[-1], launches)
+    return found
 
 
 def run(args: argparse.Namespace) -> int:
@@ -413,7 +471,9 @@ def measure_all(args: argparse.Namespace, device: gg.Device, names: Sequence[str
     variants = [
         v
         for v in tasks.VARIANTS
-        if v.library in libraries and (args.torch_compile or v.label != "torch.compile")
+        if v.library in libraries
+        and v.kind in (None, device.kind)
+        and (args.torch_compile or v.label != "torch.compile")
     ]
 
     timed = timed_topics(names, scale, variants)
@@ -422,9 +482,9 @@ def measure_all(args: argparse.Namespace, device: gg.Device, names: Sequence[str
     if timed:
         print("The values and gradients of all agree.", flush=True)
 
-    topics: list[Topic] = []
+    topics: list[Topic | Counts] = []
 
-    def add(topic: Topic) -> None:
+    def add(topic: Topic | Counts) -> None:
         topics.append(topic)
         print(f"\n{topic.table()}", flush=True)
 
@@ -432,12 +492,22 @@ def measure_all(args: argparse.Namespace, device: gg.Device, names: Sequence[str
         add(measure_import(libraries, scale.rounds))
     if "memory" in names:
         add(measure_memory(variants, device, scale))
+    if "compile" in names:
+        add(measure_first_calls(variants, device, scale))
+    if "counts" in names:
+        add(counts(device, scale))
     if "kernels" in names:
         add(measure_kernels(device, scale))
     for topic, entries in timed:
         measure(topic, entries, scale, waiter(device))
         add(topic)
-    goals = [] if emulated else report.targets(device.kind, topics)
+        for entry in entries:
+            entry.job = None  # what it holds may be large
+    goals = (
+        []
+        if emulated
+        else report.targets(device.kind, [topic for topic in topics if isinstance(topic, Topic)])
+    )
     if goals:
         print(f"\n{report.verdicts(goals)}")
     if args.json:

@@ -22,7 +22,10 @@ Array = np.ndarray[Any, Any]
 
 BY_HAND = "by hand"
 TOLERANCE = 1e-4  # float32 against float64, relative to the largest entry of an array
-CHAIN, NETWORK, SIGMOID, JACOBIAN = "chain", "network", "sigmoid", "jacobian"
+CHAIN, NETWORK, SIGMOID, JACOBIAN, LOOP = "chain", "network", "sigmoid", "jacobian", "loop"
+COMPILED = "gpugrad.compile"
+# a variant that compiles -> the same without
+UNCOMPILED = {COMPILED: "gpugrad", "jax.jit": "jax", "torch.compile": "torch eager"}
 
 
 class Mismatch(Exception):
@@ -45,16 +48,17 @@ class Variant:
     label: str
     library: str
     build: Callable[[Any, str], Job]
+    kind: str | None  # of the devices that it is for; None: all
 
 
 VARIANTS: list[Variant] = []
 
 
-def variant(task: str, library: str, label: str) -> Callable[[Any], Any]:
+def variant(task: str, library: str, label: str, kind: str | None = None) -> Callable[[Any], Any]:
     """Enter a function `build(inputs, device) -> Job` in the list of variants."""
 
     def enter(build: Any) -> Any:
-        VARIANTS.append(Variant(task, label, library, build))
+        VARIANTS.append(Variant(task, label, library, build, kind))
         return build
 
     return enter
@@ -99,6 +103,15 @@ def finished(run: Callable[[], Any], device: str) -> Callable[[], Any]:
     import jax
 
     return run if device != "cpu" else lambda: jax.block_until_ready(run())
+
+
+def compiled(job: Job) -> Job:
+    """A job of gpugrad whose runs replay the first one, which is made here."""
+    import gpugrad as gg
+
+    run = gg.compile(job.run)
+    run()
+    return Job(run, job.outcome)
 
 
 # ---- inputs
@@ -208,6 +221,20 @@ def layers(size: int, count: int) -> Layers:
     return Layers([*weights.astype(np.float32)], rng.standard_normal(size).astype(np.float32))
 
 
+@dataclass(frozen=True)
+class Loop(Inputs):
+    """`length` elementwise operations on x, one after the other."""
+
+    x: Array
+    length: int
+
+
+def loops(size: int, lengths: Iterable[int]) -> list[Loop]:
+    """The same standard normal x of shape (size,) for each of the lengths."""
+    x = np.random.default_rng(6).standard_normal(size, np.float32)
+    return [Loop(x, length) for length in lengths]
+
+
 # ---- parity
 
 
@@ -281,6 +308,11 @@ def chain_gpugrad(inputs: Chain, device: str) -> Job:
         return total, x.grad
 
     return Job(run)
+
+
+@variant(CHAIN, "gpugrad", COMPILED)
+def chain_gpugrad_compile(inputs: Chain, device: str) -> Job:
+    return compiled(chain_gpugrad(inputs, device))
 
 
 @variant(CHAIN, "torch", "torch eager")
@@ -432,8 +464,8 @@ def network_by_hand_out(inputs: Network, device: str) -> Job:
     return Job(run, lambda loss: (loss, *parameters))
 
 
-@variant(NETWORK, "gpugrad", "gpugrad")
-def network_gpugrad(inputs: Network, device: str) -> Job:
+def network_of_gpugrad(inputs: Network, device: str) -> tuple[Any, Job]:
+    """The network, and its training step."""
     import gpugrad as gg
 
     x, target = gg.asarray(inputs.x, device=device), gg.asarray(inputs.target, device=device)
@@ -451,10 +483,54 @@ def network_gpugrad(inputs: Network, device: str) -> Job:
         optimizer.zero_grad()
         return loss
 
-    return Job(run, lambda loss: (loss, *model.parameters()))
+    return model, Job(run, lambda loss: (loss, *model.parameters()))
 
 
-def network_torch(inputs: Network, device: str, *, fused: bool, compiled: bool) -> Job:
+@variant(NETWORK, "gpugrad", "gpugrad")
+def network_gpugrad(inputs: Network, device: str) -> Job:
+    _, job = network_of_gpugrad(inputs, device)
+    return job
+
+
+@variant(NETWORK, "gpugrad", COMPILED)
+def network_gpugrad_compile(inputs: Network, device: str) -> Job:
+    model, job = network_of_gpugrad(inputs, device)
+    start = {name: array.copy() for name, array in model.state_dict().items()}
+    job = compiled(job)
+    model.load_state_dict(start)
+    return job
+
+
+def captured_by_torch(run: Callable[[], Any]) -> Callable[[], Any]:
+    """`run` as a CUDA graph, captured after three calls as PyTorch's manual has it."""
+    import torch
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+
+    def replay():
+        graph.replay()
+        return result
+
+    return replay
+
+
+def network_torch(
+    inputs: Network,
+    device: str,
+    *,
+    fused: bool = False,
+    compiled: bool = False,
+    captured: bool = False,
+) -> Job:
+    """`captured`: as a CUDA graph."""
     import torch
     from torch import nn
 
@@ -464,9 +540,13 @@ def network_torch(inputs: Network, device: str, *, fused: bool, compiled: bool) 
     for w in inputs.parameters[::2]:
         layers += [nn.Linear(*w.shape, device=device), nn.Sigmoid()]
     model = nn.Sequential(*layers)
-    with torch.no_grad():
-        for p, start in zip(model.parameters(), inputs.parameters, strict=True):
-            p.copy_(torch.tensor(start.T))
+
+    def reset():
+        with torch.no_grad():
+            for p, start in zip(model.parameters(), inputs.parameters, strict=True):
+                p.copy_(torch.tensor(start.T))
+
+    reset()
     optimizer = torch.optim.SGD(model.parameters(), inputs.lr, fused=fused)
 
     def compute_loss():
@@ -483,22 +563,30 @@ def network_torch(inputs: Network, device: str, *, fused: bool, compiled: bool) 
         optimizer.zero_grad()
         return loss
 
+    if captured:
+        run = captured_by_torch(run)
+        reset()
     return Job(run, lambda loss: (loss, *(p.mT if p.ndim == 2 else p for p in model.parameters())))
 
 
 @variant(NETWORK, "torch", "torch eager")
 def network_torch_eager(inputs: Network, device: str) -> Job:
-    return network_torch(inputs, device, fused=False, compiled=False)
+    return network_torch(inputs, device)
 
 
 @variant(NETWORK, "torch", "torch eager, fused SGD")
 def network_torch_fused(inputs: Network, device: str) -> Job:
-    return network_torch(inputs, device, fused=True, compiled=False)
+    return network_torch(inputs, device, fused=True)
 
 
 @variant(NETWORK, "torch", "torch.compile")
 def network_torch_compile(inputs: Network, device: str) -> Job:
-    return network_torch(inputs, device, fused=False, compiled=True)
+    return network_torch(inputs, device, compiled=True)
+
+
+@variant(NETWORK, "torch", "torch, CUDA graph", kind="cuda")
+def network_torch_graph(inputs: Network, device: str) -> Job:
+    return network_torch(inputs, device, fused=True, captured=True)
 
 
 def network_jax(inputs: Network, device: str, jit: Callable[[Any], Any]) -> Job:
@@ -638,6 +726,11 @@ def sigmoid_gpugrad(inputs: Sigmoid, device: str) -> Job:
     return Job(run)
 
 
+@variant(SIGMOID, "gpugrad", COMPILED)
+def sigmoid_gpugrad_compile(inputs: Sigmoid, device: str) -> Job:
+    return compiled(sigmoid_gpugrad(inputs, device))
+
+
 @variant(SIGMOID, "torch", "torch eager")
 def sigmoid_torch(inputs: Sigmoid, device: str) -> Job:
     import torch
@@ -707,6 +800,96 @@ def sigmoid_mygrad(inputs: Sigmoid, device: str) -> Job:
         return y, x.grad
 
     return Job(run)
+
+
+# ---- elementwise operations one after the other, forward
+
+OPERATIONS: tuple[tuple[Any, ...], ...] = (
+    *(("multiply", 0.5), ("add", 0.25), ("tanh",), ("exp",)),
+    *(("multiply", 0.5), ("add", 0.25), ("sqrt",), ("exp",)),
+)
+
+
+def operations(length: int, xp: Any) -> list[tuple[Any, ...]]:
+    """The first `length` of OPERATIONS, again and again: (function of `xp`, numbers)."""
+    cycle = itertools.islice(itertools.cycle(OPERATIONS), length)
+    return [(getattr(xp, name), *numbers) for name, *numbers in cycle]
+
+
+def one_by_one(length: int, xp: Any) -> Callable[[Any], Any]:
+    """The function that is measured: each operation on what the one before gave."""
+    steps = operations(length, xp)
+
+    def f(x):
+        for operation, *numbers in steps:
+            x = operation(x, *numbers)
+        return x
+
+    return f
+
+
+@variant(LOOP, "numpy", BY_HAND)
+def loop_by_hand(inputs: Loop, device: str) -> Job:
+    xp = array_library(device)
+    f, x = one_by_one(inputs.length, xp), xp.asarray(inputs.x)
+    return Job(lambda: (f(x),))
+
+
+@variant(LOOP, "numpy", "by hand, no allocation")
+def loop_by_hand_out(inputs: Loop, device: str) -> Job:
+    xp = array_library(device)
+    steps, x = operations(inputs.length, xp), xp.asarray(inputs.x)
+    y = xp.empty_like(x)
+
+    def run():
+        source = x
+        for operation, *numbers in steps:
+            operation(source, *numbers, out=y)
+            source = y
+        return (y,)
+
+    return Job(run)
+
+
+@variant(LOOP, "gpugrad", "gpugrad")
+def loop_gpugrad(inputs: Loop, device: str) -> Job:
+    import gpugrad as gg
+
+    f, x = one_by_one(inputs.length, gg), gg.asarray(inputs.x, device=device)
+    return Job(lambda: (f(x),))
+
+
+@variant(LOOP, "gpugrad", COMPILED)
+def loop_gpugrad_compile(inputs: Loop, device: str) -> Job:
+    return compiled(loop_gpugrad(inputs, device))
+
+
+def loop_torch(inputs: Loop, device: str, wrap: Callable[[Any], Any]) -> Job:
+    import torch
+
+    f, x = wrap(one_by_one(inputs.length, torch)), torch.tensor(inputs.x, device=device)
+    return Job(lambda: (f(x),))
+
+
+@variant(LOOP, "torch", "torch eager")
+def loop_torch_eager(inputs: Loop, device: str) -> Job:
+    return loop_torch(inputs, device, lambda f: f)
+
+
+@variant(LOOP, "torch", "torch.compile")
+def loop_torch_compile(inputs: Loop, device: str) -> Job:
+    import torch
+
+    return loop_torch(inputs, device, torch.compile)
+
+
+@variant(LOOP, "jax", "jax.jit")
+def loop_jax_jit(inputs: Loop, device: str) -> Job:
+    import jax
+    import jax.numpy as jnp
+
+    f, x = jax.jit(one_by_one(inputs.length, jnp)), jnp.asarray(inputs.x)
+    return Job(finished(lambda: (f(x),), device))
 
 
 # ---- the Jacobian of layers

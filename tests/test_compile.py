@@ -715,6 +715,16 @@ def test_generators_and_seeds_inside(device):
     assert gg.random.Generator(0).normal(3).shape == (3,)
 
 
+def test_a_view_of_which_only_a_tensor_has_the_memory(device):
+    """As `numpy.linspace` and `reshape` give them."""
+    table = on_device(np.arange(6.0).reshape(2, 3).T)
+    compiled = gg.compile(lambda x: x @ table)
+    for scale in (1, 2, 3):
+        x = on_device(scale * np.ones((1, 3)))
+        np.testing.assert_array_equal(host(compiled(x)), scale * np.array([[3.0, 12.0]]))
+    assert len(compiled.steps) == 1
+
+
 def test_a_result_whose_tape_would_be_lost(device):
     net = Net()
     x = on_device(values(2, 6))

@@ -267,9 +267,11 @@ def _check_captured(f: Any, inputs: Iterable[Input], written: list[Any]) -> None
         if given.kind == "captured":
             array = given.source
             owner = owner_of(array)
-            ours = 3 if owner is array else 2  # the input, `array`, `owner`; or a view, and `owner`
+            ours = 2 + (owner is array)  # the input, `array`, `owner`; of a view it, and `owner`
             ours += any(x is owner for x in written)
-            if sys.getrefcount(owner) - 1 <= ours:
+            if sys.getrefcount(owner) - 1 <= ours and (
+                owner is array or sys.getrefcount(array) - 1 <= 2 + any(x is array for x in written)
+            ):
                 raise CompileError(
                     f"{_at(f)}an array of shape {array.shape} and dtype {array.dtype} was "
                     "made inside by something else than gpugrad (numpy.random?), and would be the "

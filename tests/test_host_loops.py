@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import stat
 import subprocess
 import sys
@@ -642,6 +643,29 @@ def test_a_forked_process_has_one_thread():
     command = [sys.executable, "-c", program]
     root = Path(__file__).parent.parent
     subprocess.run(command, cwd=root, check=True, timeout=100)
+
+
+def test_threads_that_wait_sleep():
+    """GNU's OpenMP says what it has read when it is loaded."""
+    program = textwrap.dedent("""
+        import os, sys
+        sys.path.insert(0, "tests")
+        from test_host_loops import large, run
+        run(list(large())[0])
+        assert "OMP_WAIT_POLICY" not in os.environ
+    """)
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        env={**env, "OMP_DISPLAY_ENV": "true"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    if "WAIT_POLICY" in done.stderr:
+        assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
 
 
 @pytest.fixture

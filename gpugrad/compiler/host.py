@@ -157,10 +157,26 @@ def _kept(key: str) -> ctypes.CDLL | None:
     try:
         for path in cache_folder().glob(f"{key}-*.so"):
             if path.stem == f"{key}-{_digest(path.read_bytes())}":
-                return ctypes.CDLL(str(path))
+                return _loaded(path)
     except OSError:
         pass
     return None
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    """A library. Threads of OpenMP, which comes with the first one, sleep where they would spin.
+
+    Spinning they hold the CPUs that NumPy's products wait for: the step of a network was thirty
+    times slower.
+    """
+    setting = "OMP_WAIT_POLICY"  # read when OpenMP is loaded
+    if setting in os.environ:
+        return ctypes.CDLL(str(path))
+    os.environ[setting] = "passive"
+    try:
+        return ctypes.CDLL(str(path))
+    finally:
+        del os.environ[setting]
 
 
 def _compiled(text: str, key: str) -> ctypes.CDLL:
@@ -188,7 +204,7 @@ def _compile(text: str, file: Path, made: Path) -> ctypes.CDLL:
         error = result.stderr
         if result.returncode == 0:
             try:
-                return ctypes.CDLL(str(made))
+                return _loaded(made)
             except OSError as why:  # a library of OpenMP's that is not there
                 error = str(why)
         said = said or f"{shlex.join(command)}\n{error}"

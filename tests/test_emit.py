@@ -1,6 +1,5 @@
 """What the CPU's runner makes of a program, against calls of NumPy one after the other."""
 
-import gc
 import os
 
 import hypothesis.strategies as st
@@ -32,7 +31,7 @@ def recorded(f, *args):
 
 def copied(x):
     """A copy with the same strides."""
-    if not isinstance(x, np.ndarray) or not x.flags.owndata and not x.flags.c_contiguous:
+    if not isinstance(x, np.ndarray) or (not x.flags.owndata and not x.flags.c_contiguous):
         base = x
         while base.base is not None:
             base = base.base
@@ -53,7 +52,7 @@ def run_and_compare(f, *args, loops, rtol=1e-12, calls=3):
 def compare(program, arrays, runner, rtol=1e-12, calls=3):
     kept = []
     mine = [x.copy() for x in arrays]
-    for call in range(calls):
+    for _ in range(calls):
         for x, other, given_ in zip(arrays, mine, program.inputs):
             if given_.kind == "argument" and x.flags.writeable and x.dtype.kind in "fc":
                 x[...] = np.roll(x, 1)

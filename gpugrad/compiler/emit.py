@@ -25,8 +25,8 @@ from .program import WRITES, Fused, Instruction, Program, Value, map_values, per
 
 # the names stand in C++ too, where symbols.write calls what it computes first v0, v1, ...
 _WORDS = (
-    "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const "
-    "const_cast constexpr decltype default delete do double dynamic_cast enum explicit export "
+    "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl "
+    "const const_cast constexpr decltype default delete do double dynamic_cast enum explicit export "
     "extern false float friend goto inline int long mutable namespace new noexcept not_eq nullptr "
     "operator or_eq private protected public register reinterpret_cast short signed sizeof static "
     "static_assert static_cast struct switch template this thread_local throw true typedef typeid "

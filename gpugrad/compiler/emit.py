@@ -26,18 +26,16 @@ from .program import WRITES, Fused, Instruction, Program, Value, map_values, per
 # the names stand in C++ too, where symbols.write calls what it computes first v0, v1, ...
 _WORDS = (
     "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl "
-    "const const_cast constexpr decltype default delete do double dynamic_cast enum explicit export "
-    "extern false float friend goto inline int long mutable namespace new noexcept not_eq nullptr "
-    "operator or_eq private protected public register reinterpret_cast short signed sizeof static "
-    "static_assert static_cast struct switch template this thread_local throw true typedef typeid "
-    "typename union unsigned using virtual void volatile wchar_t xor xor_eq "
-    # what the text of loops calls or is called by, on some machine
-    "abs acos acosh add_to asin asinh atan atan2 atanh bfloat16 cbrt ceil complex complex64 "
+    "const const_cast constexpr decltype default delete do double dynamic_cast enum explicit "
+    "export extern false float friend goto inline int long mutable namespace new noexcept not_eq "
+    "nullptr operator or_eq private protected public register reinterpret_cast short signed "
+    "sizeof static static_assert static_cast struct switch template this thread_local throw true "
+    "typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq abs "
+    "acos acosh add_to asin asinh atan atan2 atanh bfloat16 cbrt ceil complex complex64 "
     "complex128 conj copysign cos cosh erf erfc exp exp2 expm1 fabs float16 float32 float64 floor "
     "fma fmax fmin fmod gpugrad hypot i imag isfinite isinf isnan log log10 log1p log2 max min n "
-    "nextafter pow real rint signbit sin sinh sqrt std tan tanh total trunc "
-    "BINARY EOF INFINITY NAN NULL UNARY VECTOR "
-    "array slice step"  # of the function that is written
+    "nextafter pow real rint signbit sin sinh sqrt std tan tanh total trunc BINARY EOF INFINITY "
+    "NAN NULL UNARY VECTOR array slice step"
 ).split()
 _LOCAL = re.compile(r"v\d+|_.*|loops_\d+|(M|FP|U?INT\w*|HUGE|MATH)_\w+")
 _REDUCTIONS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}

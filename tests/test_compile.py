@@ -1404,6 +1404,36 @@ def test_old_values_that_are_returned(device):
     assert same is w
 
 
+def test_views_that_are_returned_after_a_write(device):
+    def f(x):
+        rows, turned = x[1:], x.T
+        x[2] = 3.0
+        turned[0] = 5.0
+        return rows, turned, x[0]
+
+    for seed in range(3):
+        a, b = (on_device(values(3, 4, seed=seed)) for _ in range(2))
+        assert_close(gg.compile(f)(a), f(b))
+        assert_close(a, b)
+    compiled = gg.compile(f)
+    compiled(a)
+    assert_close(compiled(a), f(b))
+
+
+def test_what_numpy_does_not_write_is_not_written_inside():
+    x = gg.asarray(values(3), device="cpu")
+
+    @gg.compile
+    def f(x):
+        gg.broadcast_to(x, (2, 3))[0] = 1.0
+
+    with pytest.raises(ValueError, match="read-only"):
+        f(x)
+    x.data.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        gg.compile(lambda: x.fill(1))()
+
+
 def test_own_derivatives_and_kernels(device):
     def clip(x):
         return x * (abs(x) < 0.5)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backends, batching, modes, tape
 from ..nn import Module
-from ..rules import hindered
+from ..rules import as_array, hindered
 from ..tape import Leaf, mark_owners_changed, owner_of
 from ..tensor import Tensor
 from ..trees import flatten
@@ -153,14 +153,17 @@ class _Result:
         ]
         written = [(i, x) for i, x in trace.roots if x.version and i.kind != "constant"]
         _check_memory(f, trace.arrays, [given.value for given, _ in written])
+        # views are taken again where they are asked for, by instructions of their own
+        outputs = tuple(x.value for x in self._outputs)
+        updates = tuple((given.value, x.value) for given, x in written)
         program = Program(
             tuple(
                 i._replace(source=self._sink(i.source)) if i.kind == "gradient" else i
                 for i in trace.inputs
             ),
             tuple(trace.instructions),
-            tuple(x.value for x in self._outputs),
-            tuple((given.value, x.value) for given, x in written),
+            outputs,
+            updates,
         )
         tensors = [(weakref.ref(t), array, t.node) for t, array in trace.tensors]
         self.recording = Recording(
@@ -314,7 +317,8 @@ class Interpreter:
             backend = backends.backend_of_kind(device.kind)
             with backend.scope(device):
                 out = perform(backend.xp, step.function, args, options)
-            known.update(zip(step.results, out if step.several else (out,), strict=True))
+            made = map(as_array, out if step.several else (out,))  # no numbers of NumPy's
+            known.update(zip(step.results, made, strict=True))
         targets = [arrays[self._numbers[held]] for held, _ in program.updates]
         owners = set(map(id, map(owner_of, targets)))
         found = [known[value] for value in program.wanted()]

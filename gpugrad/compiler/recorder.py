@@ -147,6 +147,8 @@ class RecordedArray:
 
     def write(self, new: RecordedArray) -> None:
         """Take the value of `new`, of the same shape and dtype, as if it were written in place."""
+        if not getattr(self._array.flags, "writeable", True):
+            raise ValueError("assignment destination is read-only")
         if self.parent is not None:
             _write_through(self, new)
             return

@@ -1479,6 +1479,21 @@ def test_numpy_calls_on_arrays():
     assert len(compiled.steps) == 1
 
 
+def test_a_step_that_is_dropped_is_gone(device):
+    net, opt, step = training("Adam")
+    compiled = gg.compile(step)
+    for x, labels in batches(3):
+        compiled(x, labels)
+    gone = weakref.ref(net.first.weight)
+    gc.collect()
+    gc.disable()
+    try:
+        del net, opt, step, compiled
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_training_leaves_no_cycles(device):
     _, _, step = training("Adam")
     compiled = gg.compile(step)

@@ -68,7 +68,7 @@ class Runner:
         bind = _bind_machine_code if self.loops == "c++" else _bind_blocks
         replacing = bind(emitter, examples)
         exec(compile(self.source, "<gpugrad.step>", "exec"), scope)
-        self._function = scope["step"]
+        self._function = scope.pop("step")  # which its globals must not hold: no cycle
         held = {value for value, _ in self.program.updates}
         self._written = [i for i, x in enumerate(program.inputs) if x.value in held]
         self._small = [i for i, x in emitter.lent.items() if x.nbytes <= _SMALL]

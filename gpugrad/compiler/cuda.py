@@ -87,7 +87,7 @@ class Runner:
         self.source = f"{drawn}def step({given}):\n" + "".join(f"    {x}\n" for x in lines)
         self._scope = emitter.scope
         exec(compile(self.source, "<gpugrad.step>", "exec"), self._scope)
-        self._function = self._scope["step"]
+        self._function = self._scope.pop("step")  # its globals must not hold it
         self.kernels, self.memory = emitter.kernels, emitter.allocated
         # number of an output -> its name, and the leaf it is the gradient of
         self._lent = {

@@ -8,6 +8,7 @@ and those named in its code of other objects.
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 from collections.abc import Callable, Iterator
@@ -133,8 +134,9 @@ class _Walk:
             return
         self._seen[id(code_of)] = code_of
         self._globals = self._globals or code_of.__globals__
-        names = set(_names(code_of.__code__))
-        self._names |= names
+        found = set(_names(code_of.__code__))
+        self._names |= {name for name, _ in found}
+        names = {name for name, is_global in found if is_global}
         owner = f.__self__ if isinstance(f, types.MethodType) else f
         if owner is not f or not isinstance(f, types.FunctionType):
             self.inside("self", owner)
@@ -217,8 +219,11 @@ class _Walk:
                 self.inside(f"{name}.{key}", getattr(found, "__wrapped__", found))
 
 
-def _names(code: Any) -> Iterator[str]:
-    yield from code.co_names
+def _names(code: Any) -> Iterator[tuple[str, bool]]:
+    """The names in a code, and whether they are those of globals (or of attributes)."""
+    for step in dis.get_instructions(code):
+        if step.opcode in dis.hasname:
+            yield step.argval, step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     for x in code.co_consts:
         if isinstance(x, types.CodeType):
             yield from _names(x)
@@ -253,7 +258,8 @@ class Writer:
         """The function."""
         known = dict(self.known)
         exec(compile("\n".join(self.lines), "<gpugrad.compile>", "exec"), known)  # its own text
-        return known[self.lines[0].split()[1].partition("(")[0]]
+        # its globals must not hold it, or a recording would wait for the garbage collector
+        return known.pop(self.lines[0].split()[1].partition("(")[0])
 
 
 def write_watched(writer: Writer, watched: list[Watched]) -> None:

@@ -146,6 +146,16 @@ def test_a_function_a_decorator_and_one_with_options(device):
         assert len(compiled.steps) == 1
 
 
+def test_the_program_can_be_read(device):
+    _, _, step = training()
+    compiled = gg.compile(step)
+    assert compiled.source == ""
+    for x, labels in batches(2):
+        compiled(x, labels)
+    assert "matmul(" in compiled.source
+    assert compiled.source == compiled.steps[0].source
+
+
 def test_results_keep_their_structure(device):
     Pair = namedtuple("Pair", "a b")
 
@@ -918,6 +928,27 @@ def test_no_memory_leaves_the_state(monkeypatch):
         now = [*net.parameters(), *(p.grad for p in net.parameters())]
         for a, b in zip(now, before, strict=True):
             assert_same(a, b)
+
+
+def test_a_program_that_cannot_be_built_changes_nothing(device, monkeypatch):
+    net, _, step = training("momentum")
+    before = [host(p) for p in net.parameters()]
+    x, labels = next(batches(1))
+
+    def no_room(*_):
+        raise MemoryError("no room")
+
+    compiled = gg.compile(step)
+    with monkeypatch.context() as patched:
+        patched.setattr("gpugrad.compiler.compiled.build", no_room)
+        with pytest.raises(MemoryError, match="no room"):
+            compiled(x, labels)
+    for p, value in zip(net.parameters(), before, strict=True):
+        assert_same(p, value)
+        assert p.grad is None
+    other, _, eager = training("momentum")
+    assert_close(compiled(x, labels), eager(x, labels))
+    assert_equal_networks(net, other)
 
 
 # ---- where the function itself runs

@@ -126,6 +126,11 @@ class Step:
         self.names = names
         self.bind = write_bind(recording, signature)
 
+    @property
+    def source(self) -> str:
+        """The program as it is run; empty where each instruction is called by itself."""
+        return getattr(self.runner, "source", "")
+
 
 # ---- calls
 
@@ -166,6 +171,12 @@ class Compiled(Generic[P, R]):
     def steps(self) -> list[Step]:
         """What was recorded so far, one per signature."""
         return list(self._recordings.steps)
+
+    @property
+    def source(self) -> str:
+        """The program that ran last, as it is run; empty if there is none."""
+        last = self._recordings.last
+        return "" if last is None else last.source
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: each instance has recordings of its own, which go with it."""
@@ -222,13 +233,19 @@ class Compiled(Generic[P, R]):
             self._warn(args, kwargs)
             return self._f(*args, **kwargs)
         signature = Signature(self._f, args, kwargs)
+        made: list[Step] = []
+
+        def prepare(recording: Recording, inputs: list[Any]) -> None:
+            made.append(Step(recording, inputs, signature, self._checks))
+
         try:
-            recording, outputs, inputs = record(self._f, leaves, rebuild)
+            _, outputs, inputs = record(self._f, leaves, rebuild, prepare)
         except DerivedOutside:
             recordings.last = Step(None, (), signature, 0)
             recordings.steps.append(recordings.last)
             return self._f(*args, **kwargs)
-        step = recordings.last = Step(recording, inputs, signature, self._checks)
+        (step,) = made
+        recordings.last = step
         recordings.steps.append(step)
         return step.finish(outputs, inputs, args, kwargs)
 

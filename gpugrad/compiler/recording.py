@@ -64,13 +64,18 @@ class Made:
 
 
 def record(
-    f: Callable[..., Any], leaves: list[Any], rebuild: Callable[[list[Any]], Any]
+    f: Callable[..., Any],
+    leaves: list[Any],
+    rebuild: Callable[[list[Any]], Any],
+    prepare: Callable[[Recording, list[Any]], object] = lambda recording, inputs: None,
 ) -> tuple[Recording, list[Any], list[Any]]:
     """Run `f` once, and write its program down.
 
     Args:
         leaves: of the arguments, arrays and Tensors among them.
         rebuild: from leaves to (args, kwargs).
+        prepare: called with the recording and the arrays of the inputs before anything is stored:
+            if it raises, nothing has been changed.
 
     Returns:
         The recording, and the arrays of the program's outputs and inputs in this run. What the
@@ -92,6 +97,7 @@ def record(
             trace.close()
     try:
         _check_captured(f, made.recording.program.inputs, made.targets)
+        prepare(made.recording, made.inputs)
         store(made.targets, made.updates)
     except BaseException:
         trace.take_back_draws()

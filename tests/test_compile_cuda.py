@@ -377,34 +377,36 @@ def test_products_that_cublas_does_not_take(cuda):
             np.testing.assert_array_equal(host(compiled(x)), host(x) @ host(x).T)
 
 
-def test_nothing_is_stored_if_memory_runs_out(cuda, cupy):
-    """Neither while buffers are planned nor while it runs or is captured."""
+@pytest.mark.parametrize("calls", [1, 2, 4])
+def test_nothing_is_stored_if_memory_runs_out(calls, cuda, cupy):
+    """While it is built, while it is captured, and for the results of a launch."""
     with gg.device(cuda):
-        w = on_device(np.zeros(3))
+        w, x = on_device(np.zeros(3)), on_device(np.zeros(1 << 12))
 
         def f(x):
             w[...] = w + 1
-            return gg.sum(gg.cumulative_sum(gg.exp(x) + 1) * 2) + w
+            return gg.cumulative_sum(gg.exp(x) + 1) * 2
 
-        x = on_device(np.zeros(1 << 16))
         compiled = gg.compile(f)
-        pool = cupy.get_default_memory_pool()
-        expected = 0
-        for _ in range(4):
-            pool.free_all_blocks()
-            pool.set_limit(size=pool.total_bytes())
+        for _ in range(calls):
+            compiled(x)
+        failed = 0
+        for limit in (512, 1 << 15, 1 << 16, 1 << 17, 1 << 20):
+            pool = cupy.cuda.MemoryPool()
+            pool.set_limit(size=limit)
+            other = x.copy()  # in other memory
             before = host(w).copy()
             try:
-                compiled(x)
-                expected += 1
+                with cupy.cuda.using_allocator(pool.malloc):
+                    compiled(other)
+                before += 1
             except MemoryError:
-                np.testing.assert_array_equal(host(w), before)
-            finally:
-                pool.set_limit(size=0)
-            compiled(x)
-            expected += 1
-            np.testing.assert_array_equal(host(w), np.full(3, expected))
-    assert expected < 8
+                failed += 1
+            np.testing.assert_array_equal(host(w), before)
+        assert 0 < failed < 5
+        out = compiled(x)
+        np.testing.assert_array_equal(host(w), before + 1)
+        np.testing.assert_array_equal(host(out), np.cumsum(np.full(1 << 12, 2.0)) * 2)
 
 
 # ---- streams and devices

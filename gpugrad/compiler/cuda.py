@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from sys import getrefcount
 from typing import Any, NamedTuple
@@ -61,6 +61,7 @@ class Runner:
         self._backend = backend = backends.backend_of_kind(self._device.kind)
         self._lock = threading.Lock()
         self._graph: Graph | None = None
+        self._is_stale = True  # whether it is to be captured (again)
         self._seen: list[tuple] | None = None  # where what came with the last call was
         used = {x.value for x in optimised.inputs}
         written = {value for value, _ in optimised.updates}
@@ -104,9 +105,11 @@ class Runner:
         with self._lock, self._backend.scope(self._device):
             given = [arrays[i] for i in self._given]
             given += [perform(None, "draw", x.args, x.options) for x in self._draws]
-            if self._is_ready(given):
-                return self._launched(given)
-            return self._copies(self._function(*given), ())
+            is_ready = self._is_ready(given)
+            # before anything is stored, as there may be no memory
+            room = self._copies.room(self._lent if is_ready else ())
+            found = self._launched(given) if is_ready else self._function(*given)
+            return self._copies.fill(room, found)
 
     # ---- as a graph
 
@@ -120,45 +123,42 @@ class Runner:
         for k in self._written:
             if not self._fixed[k]:
                 copy(given[k], self._held[k])
-        return self._copies(self._graph.results, self._lent)
+        return self._graph.results
 
     def _is_ready(self, given: list[Any]) -> bool:
         """See to it that a graph is there that can be launched; whether it is."""
         stream = self._backend.xp.cuda.get_current_stream()
         places = [_place(x) for x in given]
         seen, self._seen = self._seen, places
-        if self.reason or seen is None:
-            return False
-        if stream.is_capturing():  # by the caller, who may launch other work between
+        for i in [i for i in self._lent if self._is_held(i)]:
+            name = self._lent[i][0]
+            self._scope[name] = self._backend.xp.empty_like(self._scope[name])
+            self._is_stale = True
+            del self._lent[i]
+        # where the caller captures, other work may be launched between the graph and its copies
+        if self.reason or seen is None or stream.is_capturing():
             return False
         if self._graph is None:
             self._fixed = [a == b for a, b in zip(places, seen)]
             self._fixed[len(self._given) :] = [False] * len(self._draws)
-            self._stream = stream
-            return self._capture(given)
-        if stream.ptr != self._stream.ptr:
-            # what the last call queued elsewhere uses the buffers that this one writes
-            stream.wait_event(self._stream.record())
-            self._stream = stream
-        moved = [
-            k for k, fixed in enumerate(self._fixed) if fixed and places[k] != _place(self._held[k])
-        ]
-        for k in moved:
-            self._fixed[k] = False
-        held = [i for i in self._lent if self._is_held(i)]
-        for i in held:
-            name, _ = self._lent.pop(i)
-            self._scope[name] = self._backend.xp.empty_like(self._scope[name])
-        return not (moved or held) or self._capture(given)
+        else:
+            if stream.ptr != self._stream.ptr:
+                # what the last call queued elsewhere uses the buffers that this one writes
+                stream.wait_event(self._stream.record())
+            for k, held in enumerate(self._held):
+                if self._fixed[k] and places[k] != _place(held):
+                    self._fixed[k], self._is_stale = False, True
+        self._stream = stream
+        return not self._is_stale or self._capture(given)
 
     def _capture(self, given: list[Any]) -> bool:
-        self._graph = None
-        self._held = [
+        held = [
             x if fixed else self._backend.xp.empty(value.shape, value.dtype)
             for x, fixed, value in zip(given, self._fixed, self._values)
         ]
-        work = functools.partial(self._function, *self._held)
+        self._held, self._graph, self._is_stale = held, None, False
         try:
+            work = functools.partial(self._function, *held)
             self._graph = self._backend.capture(self._device, work)
         except CaptureError as error:
             self.reason = str(error)
@@ -168,6 +168,8 @@ class Runner:
 
     def _is_held(self, i: int) -> bool:
         """Whether somebody beside the leaf holds an output that is lent."""
+        if i not in self._idle:  # it never was
+            return False
         name, leaf = self._lent[i]
         gradient = leaf.grad
         count = getrefcount(self._scope[name]) - self._idle[i]
@@ -272,18 +274,22 @@ class _Copies:
             self._kernels[places] = _kernel_of(self._backend, parts)
         return self._kernels[places]
 
-    def __call__(self, arrays: Sequence[Any], as_they_are: Container[int]) -> list[Any]:
-        """New arrays, but for those numbered `as_they_are`."""
-        places = [k for k in range(len(arrays)) if k not in as_they_are]
-        out = list(arrays)
-        for k in places:
-            out[k] = self._xp.empty(self._values[k].shape, self._values[k].dtype)
-        full = [k for k in places if out[k].size]
+    def room(self, as_they_are: Container[int]) -> dict[int, Any]:
+        """Memory for copies of the arrays, but for those numbered `as_they_are`."""
+        return {
+            k: self._xp.empty(x.shape, x.dtype)
+            for k, x in enumerate(self._values)
+            if k not in as_they_are
+        }
+
+    def fill(self, room: Mapping[int, Any], arrays: Sequence[Any]) -> list[Any]:
+        """The arrays, copied where there is room."""
+        full = [k for k, x in room.items() if x.size]
         for start in range(0, len(full), _MOST_ARRAYS // 2):
             some = full[start : start + _MOST_ARRAYS // 2]
             made = self._kernel(tuple(some))
-            made.kernel(*(arrays[k] for k in some), *(out[k] for k in some), size=made.size)
-        return out
+            made.kernel(*(arrays[k] for k in some), *(room[k] for k in some), size=made.size)
+        return [room.get(k, x) for k, x in enumerate(arrays)]
 
 
 class _Emitter(Emitter):
@@ -303,6 +309,8 @@ class _Emitter(Emitter):
         self._backend = backend
         self._queue: list[_Part] = []
         self._later: list[Any] = []  # memory that is free when the queue has run
+        self._variables: dict[Value, dict[str, None]] = {}  # of no place; and of views
+        self._gone: list[str] = []  # those that are not needed when the queue has run
         super().__init__(program, arrays, names, backend.xp)
         for value, held in self._stored.items():
             names.call(value, f"{names[held]}_new")
@@ -327,17 +335,30 @@ class _Emitter(Emitter):
         if not is_part and any(self.root(x) in made for x in step.operands()):
             self._flush()
         super()._write(step, i)
+        for x in step.results:
+            if x not in self.places:
+                self._variables.setdefault(self.root(x), {})[self.names[x]] = None
 
     def _release(self, step: Instruction, i: int) -> None:
         free, self._free = self._free, self._later
         super()._release(step, i)
         self._free, self._later = free, self._free
+        used = (*step.operands(), *step.results)
+        self._delete(x for x in used if self._last_use.get(self.root(x), -1) <= i)
         if not self._queue:
             self._reuse()
 
     def _reuse(self) -> None:
         self._free += self._later
         self._later = []
+        if self._gone:
+            self._line(f"del {', '.join(self._gone)}")
+            self._gone = []
+
+    def _delete(self, values: Iterable[Value]) -> None:
+        """Let go of variables: what they hold is memory of the graph's pool."""
+        for x in values:
+            self._gone += self._variables.pop(self.root(x), ())
 
     def _is_ufunc(self, step: Instruction) -> bool:
         return False
@@ -355,8 +376,11 @@ class _Emitter(Emitter):
             shown = text_of(step, self.names, self._numbers)
             text = text_of(step, names, self._numbers)
         except symbols.NotElementwise:
-            for single in parts_of(step):
+            parts = list(parts_of(step))
+            for single in parts:
                 self._write(single, i)
+            inner = {x for single in parts for x in single.results}.difference(step.results)
+            self._delete(inner)
             return
         given = [(names[x], x) for x in step.args if names[x] in text.variables]
         self._take_over(step, i)

@@ -62,6 +62,9 @@ class Runner:
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._is_stale = True  # whether it is to be captured (again)
+        self._stream: Any = None  # of the last launch
+        self._held: list[Any] = []  # what the graph reads in place of what comes with a call
+        self._fixed: list[bool] = []  # whether that is the caller's own array
         self._seen: list[tuple] | None = None  # where what came with the last call was
         used = {x.value for x in optimised.inputs}
         written = {value for value, _ in optimised.updates}

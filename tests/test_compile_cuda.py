@@ -354,14 +354,14 @@ def test_a_function_that_cannot_be_captured(cuda):
         state = on_device(np.zeros(()))
 
         def f(a, b):
-            out = gg.einsum("ij,jk->ik", a, b) + 1
+            out = gg.einsum("ij,jk,kl->il", a, b, b) + 1
             state[...] = state + gg.sum(out)
             return out
 
         compiled = gg.compile(f)
         for _ in range(4):
             got = compiled(a, b)
-        expected = values(3, 3) @ values(3, 3, seed=1) + 1
+        expected = values(3, 3) @ values(3, 3, seed=1) @ values(3, 3, seed=1) + 1
         np.testing.assert_allclose(host(got), expected)
         np.testing.assert_allclose(host(state), 4 * expected.sum())
     runner = runner_of(compiled)
@@ -375,6 +375,26 @@ def test_products_that_cublas_does_not_take(cuda):
         compiled = gg.compile(lambda x: gg.matmul(x, x.T))
         for _ in range(3):
             np.testing.assert_array_equal(host(compiled(x)), host(x) @ host(x).T)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes"),
+    [
+        ("ij,jk->ik", [(2, 3), (3, 4)]),
+        ("bqhd,bkhd->bhqk", [(2, 3, 2, 4), (2, 5, 2, 4)]),
+        ("bhqk,bkhd->bqhd", [(2, 2, 3, 5), (2, 5, 2, 4)]),
+        ("ij,ij->", [(2, 3), (2, 3)]),
+        ("kji,jk->i", [(2, 3, 4), (3, 2)]),
+        ("...ij,...j->...i", [(2, 3, 4), (2, 4)]),
+    ],
+)
+def test_einsum_of_two_is_captured(subscripts, shapes, cuda):
+    with gg.device(cuda):
+        xs = [on_device(values(*shape, seed=k)) for k, shape in enumerate(shapes)]
+        results, _ = replayed(lambda *xs: gg.einsum(subscripts, *xs), xs, xs, xs)
+        expected = np.einsum(subscripts, *map(host, xs))
+        for result in results:
+            np.testing.assert_allclose(host(result), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 4])

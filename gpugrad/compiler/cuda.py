@@ -317,8 +317,9 @@ class _Emitter(Emitter):
         super().__init__(program, arrays, names, backend.xp)
         for value, held in self._stored.items():
             names.call(value, f"{names[held]}_new")
-        self._calls["matmul"] = name = names.free("matmul")
-        self.scope[name] = functools.partial(_matmul, backend)
+        for function, call in (("matmul", _matmul), ("einsum", _einsum)):
+            self._calls[function] = name = names.free(function)
+            self.scope[name] = functools.partial(call, backend)
 
     def _store(self) -> None:
         self._flush()
@@ -575,3 +576,44 @@ def _matmul(backend: Backend, a: Any, b: Any, out: Any) -> None:
         blas.matmul(a, b, out)
     else:
         out[...] = backend.xp.matmul(a, b)
+
+
+def _einsum(backend: Backend, subscripts: str, *arrays: Any, **options: Any) -> Any:
+    """That of the library, which cannot be captured where it makes products; these by `_matmul`."""
+    letters = _letters(subscripts, *arrays) if len(arrays) == 2 else None
+    if letters is None:
+        return backend.xp.einsum(subscripts, *arrays, **options)
+    left, right, result = letters
+    a, b = arrays
+    sizes = dict(zip(left + right, a.shape + b.shape))
+    both = [x for x in result if x in left and x in right]
+    rows, columns = ([x for x in result if x in one and x not in both] for one in (left, right))
+    summed = [x for x in left if x in right and x not in result]
+
+    def matrices(x: Any, given: str, *axes: Sequence[str]) -> Any:
+        order = [given.index(k) for k in (*both, *axes[0], *axes[1])]
+        shape = [sizes[k] for k in both] + [math.prod(sizes[k] for k in some) for some in axes]
+        return x.transpose(order).reshape(shape)
+
+    a, b = matrices(a, left, rows, summed), matrices(b, right, summed, columns)
+    out = backend.xp.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
+    _matmul(backend, a, b, out)
+    made = [*both, *rows, *columns]
+    return out.reshape([sizes[k] for k in made]).transpose([made.index(k) for k in result])
+
+
+def _letters(subscripts: str, a: Any, b: Any) -> tuple[str, str, str] | None:
+    """The letters of both operands and the result, if it is a product of (stacks of) matrices."""
+    given, _, result = subscripts.partition("->")
+    left, right = given.split(",")
+    sizes: dict[str, set[int]] = {}
+    for letter, n in zip(left + right, a.shape + b.shape):
+        sizes.setdefault(letter, set()).add(n)
+    simple = (
+        a.dtype == b.dtype
+        and all(len(set(x)) == len(x) for x in (left, right, result))
+        and all(len(x) == 1 for x in sizes.values())
+        and set(left) ^ set(right) <= set(result)
+        and set(left) & set(right) > set(left) & set(right) & set(result)
+    )
+    return (left, right, result) if simple else None

@@ -126,3 +126,10 @@ class no_transfers(Mode):
     def __exit__(self, *exc: Any) -> None:
         super().__exit__(*exc)
         self._guards.pop().__exit__(*exc)
+
+
+class transfers(Mode):
+    """What `no_transfers` refuses is let through: for what is done once, not in every step."""
+
+    _variable = _no_transfers
+    _value = False

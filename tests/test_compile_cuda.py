@@ -523,3 +523,22 @@ def test_a_launch_is_no_transfer(cuda):
         for _ in range(3):
             step(x, labels)
     assert runner_of(step).captured
+
+
+def test_nothing_that_is_built_is_a_transfer(cuda):
+    """Constants are looked at once, which is no part of a step."""
+    with gg.device(cuda):
+        x, state = on_device(values(3)), on_device(np.zeros(3))
+
+        def f(x):
+            state[...] = state + gg.full((3,), 0.5) * x
+            return gg.mean(x * 2)
+
+        compiled = gg.compile(f)
+        with gg.no_transfers():
+            for _ in range(4):
+                out = compiled(x)
+            with pytest.raises(gg.TransferError):
+                float(out)
+        np.testing.assert_allclose(host(state), 2 * values(3))
+    assert runner_of(compiled).captured

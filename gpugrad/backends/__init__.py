@@ -197,8 +197,11 @@ class Backend:
     def synchronize(self, device: Device) -> None:
         """Wait until all work queued on `device` is done."""
 
-    def guard(self) -> AbstractContextManager[Any]:
-        """Inside it the library itself raises one of `hindrances` when it waits for a device."""
+    def guard(self, waits: bool = False) -> AbstractContextManager[Any]:
+        """Inside it the library itself raises one of `hindrances` when it waits for a device.
+
+        Unless it `waits`: then it may, whatever guard is around.
+        """
         return nullcontext()
 
     def memory(self, device: Device, reset_peak: bool) -> Memory:

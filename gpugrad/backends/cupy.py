@@ -408,11 +408,11 @@ class CupyBackend(Backend):
         self._cupy.cuda.Device(device.index).synchronize()
 
     @contextlib.contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self, waits: bool = False) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             with warnings.catch_warnings():  # that not every wait is detected
                 warnings.simplefilter("ignore")
-                stack.enter_context(import_module("cupyx").allow_synchronize(False))
+                stack.enter_context(import_module("cupyx").allow_synchronize(waits))
             yield
 
     def memory(self, device: Device, reset_peak: bool) -> Memory:

@@ -53,12 +53,17 @@ class Runner:
     def __init__(
         self, program: Program, arrays: Sequence[Any], leaves: Mapping[int, Leaf] | None = None
     ) -> None:
-        self.program = optimised = optimise(program, CUDA)
-        self.captured = False
-        self.reason = _hindrance(optimised)
         first = program.inputs[0].value if program.inputs else program.instructions[0].results[0]
         self._device = first.device
         self._backend = backend = backends.backend_of_kind(self._device.kind)
+        # constants are looked at
+        with modes.transfers(), backend.guard(waits=True), backend.scope(self._device):
+            self._build(program, arrays, leaves or {})
+
+    def _build(self, program: Program, arrays: Sequence[Any], leaves: Mapping[int, Leaf]) -> None:
+        self.program = optimised = optimise(program, CUDA)
+        self.captured = False
+        self.reason = _hindrance(optimised)
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._is_stale = True  # whether it is to be captured (again)
@@ -81,10 +86,9 @@ class Runner:
             self._values += [x.result for x in self._draws]
         names = Names(optimised)
         examples = {given.value: x for given, x in zip(program.inputs, arrays, strict=True)}
-        with backend.scope(self._device):
-            emitter = _Emitter(_as_loops(optimised), examples, names, backend)
-            outputs = emitter.written()
-            self._copies = _Copies(backend, optimised.outputs)
+        emitter = _Emitter(_as_loops(optimised), examples, names, self._backend)
+        outputs = emitter.written()
+        self._copies = _Copies(self._backend, optimised.outputs)
         given = ", ".join(names[x] for x in self._values)
         lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
         drawn = "".join(f"# {names[x.result]} = {x.args[1]}{x.args[2:]}\n" for x in self._draws)
@@ -94,9 +98,7 @@ class Runner:
         self._function = self._scope.pop("step")  # its globals must not hold it
         self.kernels, self.memory = emitter.kernels, emitter.allocated
         # number of an output -> its name, and the leaf it is the gradient of
-        self._lent = {
-            i: (outputs[i], leaf) for i, leaf in (leaves or {}).items() if i in emitter.lent
-        }
+        self._lent = {i: (outputs[i], leaf) for i, leaf in leaves.items() if i in emitter.lent}
         self._idle: dict[int, int] = {}  # references to it when nobody holds it
 
     @property

@@ -67,7 +67,7 @@ class Runner:
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._is_stale = True  # whether it is to be captured (again)
-        self._stream: Any = None  # of the last launch
+        self._stream: Any = None  # of the last call
         self._held: list[Any] = []  # what the graph reads in place of what comes with a call
         self._fixed: list[bool] = []  # whether that is the caller's own array
         self._seen: list[tuple] | None = None  # where what came with the last call was
@@ -114,6 +114,7 @@ class Runner:
             # before anything is stored, as there may be no memory
             room = self._copies.room(self._lent if is_ready else ())
             found = self._launched(given) if is_ready else self._function(*given)
+            self._seen = [_place(x) for x in given]
             return self._copies.fill(room, found)
 
     # ---- as a graph
@@ -133,27 +134,25 @@ class Runner:
     def _is_ready(self, given: list[Any]) -> bool:
         """See to it that a graph is there that can be launched; whether it is."""
         stream = self._backend.xp.cuda.get_current_stream()
-        places = [_place(x) for x in given]
-        seen, self._seen = self._seen, places
         for i in [i for i in self._lent if self._is_held(i)]:
             name = self._lent[i][0]
             self._scope[name] = self._backend.xp.empty_like(self._scope[name])
             self._is_stale = True
             del self._lent[i]
-        # where the caller captures, other work may be launched between the graph and its copies
-        if self.reason or seen is None or stream.is_capturing():
+        if stream.is_capturing():  # for the caller, to whose graph this call belongs then
+            return False
+        if self._stream is not None and stream.ptr != self._stream.ptr:
+            # what the last call queued elsewhere uses the buffers that this one writes
+            stream.wait_event(self._stream.record())
+        self._stream = stream
+        if self.reason or self._seen is None:
             return False
         if self._graph is None:
-            self._fixed = [a == b for a, b in zip(places, seen)]
+            self._fixed = [_place(x) == place for x, place in zip(given, self._seen)]
             self._fixed[len(self._given) :] = [False] * len(self._draws)
-        else:
-            if stream.ptr != self._stream.ptr:
-                # what the last call queued elsewhere uses the buffers that this one writes
-                stream.wait_event(self._stream.record())
-            for k, held in enumerate(self._held):
-                if self._fixed[k] and places[k] != _place(held):
-                    self._fixed[k], self._is_stale = False, True
-        self._stream = stream
+        for k, held in enumerate(self._held):
+            if self._fixed[k] and _place(given[k]) != _place(held):
+                self._fixed[k], self._is_stale = False, True
         return not self._is_stale or self._capture(given)
 
     def _capture(self, given: list[Any]) -> bool:

@@ -228,6 +228,25 @@ def test_what_is_written_last_is_not_read_before(cuda):
             np.testing.assert_array_equal(host(b), second)
 
 
+def test_a_whole_array_that_is_written_is_no_copy(cuda):
+    """Of a scalar, of another dtype, or by a loop that has no text: a number is infinite."""
+    with gg.device(cuda):
+        states = [[on_device(np.ones((2, 3))) for _ in range(3)] for _ in range(2)]
+
+        def f(x, a, b, c):
+            a[...] = a * 2 + x
+            b[...] = gg.astype(gg.sum(x) + 1, "float32")
+            c *= gg.where(x > 2, np.inf, x * 2)
+
+        compiled = gg.compile(lambda x: f(x, *states[0]))
+        for k in range(4):
+            x = on_device(values(2, 3, seed=k) + k)
+            compiled(x)
+            f(x, *states[1])
+            assert_close(states[0], states[1], k)
+    assert "setitem" not in runner_of(compiled).source
+
+
 def test_results_stay(cuda):
     with gg.device(cuda):
         xs = [on_device(values(3, seed=k)) for k in range(5)]

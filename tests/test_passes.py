@@ -12,6 +12,12 @@ X, Y = np.random.default_rng(0).uniform(0.5, 2.0, (2, 3, 4))
 V = X[0].copy()
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu():
+    with gg.device("cpu"):
+        yield
+
+
 def recorded(f, *args):
     tensors = [gg.asarray(x) for x in args]
     return record(f, tensors, lambda leaves: (leaves, {}))[0].program
@@ -256,3 +262,17 @@ def test_on_cuda_a_sum_stands_alone():
 def test_what_is_no_elementwise_function_is_left_alone():
     program = passes.optimise(recorded(lambda x: gg.sort(gg.exp(x) + 1) * 2 - x, X), passes.HOST)
     assert functions(program) == ["fused", "sort", "fused"]
+
+
+def test_a_whole_array_that_is_written_is_what_is_written():
+    def f(x, y):
+        x[...] = y * 2
+        x[...] = gg.astype(y[0], "float32")
+        return x + 1
+
+    program = passes.optimise(recorded(f, X, Y), passes.HOST)
+    assert "setitem" not in flat(program)
+    x, expected = X.copy(), np.broadcast_to(Y[0].astype("float32"), X.shape).astype("float64")
+    (out,) = Interpreter(passes.lower(recorded(f, X, Y)))([x, Y])
+    np.testing.assert_array_equal(out, expected + 1)
+    np.testing.assert_array_equal(x, expected)

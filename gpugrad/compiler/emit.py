@@ -315,7 +315,8 @@ class Emitter:
 
     def _store(self) -> None:
         for held, value in self.program.updates:
-            if self._stored.get(value) is not held:
+            # a loop that could not be written as one has left it elsewhere
+            if value not in self.places or self.places[value] is not self.places.get(held):
                 new = self._kept.get(value, self.names[value])
                 self._line(f"{self._call('copyto')}({self.names[held]}, {new})")
 

@@ -131,7 +131,25 @@ def _lowered(step: Instruction, made: Mapping[Value, Instruction]) -> list[Instr
                 call("sum", x, *rest, like=total, **step.options),
                 call("divide", total, x.size // step.result.size, like=step.result),
             ]
+        case "setitem", (Value() as x, key, Value() as new) if _is_whole(key) and (
+            len(new.shape) <= len(x.shape)
+        ):
+            parts = []
+            if new.dtype != x.dtype:
+                cast = Value(new.shape, x.dtype, x.device)
+                parts.append(call("astype", new, x.dtype, like=cast))
+                new = cast
+            if new.shape != x.shape:
+                spread = Value(x.shape, x.dtype, x.device)
+                parts.append(call("broadcast_to", new, x.shape, like=spread))
+                new = spread
+            return [*parts, call("copy", new, like=step.result)]
     return [step]
+
+
+def _is_whole(key: Any) -> bool:
+    """Whether an index is `...` alone."""
+    return key is ... or (isinstance(key, tuple) and len(key) == 1 and key[0] is ...)
 
 
 # ---- algebra

@@ -5,7 +5,9 @@
     python examples/mnist.py --loss mse
 
 Images and labels go to the device once. An epoch shuffles them there and never waits for the
-device: the loss is added up where it is computed, and read when the epoch is over.
+device: a step finds its batch and its learning rate by a counter that is there too, the loss is
+added up where it is computed, and read when the epoch is over. So the step needs nothing from
+Python but to be called, and is compiled: recorded in its first call, and then replayed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -55,6 +57,10 @@ LEARNING_RATES = {
 }
 
 
+# of a compiled step: the first one is recorded, and CUDA kernels are compiled, then captured
+FIRST_STEPS = 3
+
+
 class Split(NamedTuple):
     """Examples on the device: images (n, pixels) from 0 to 1, labels (n,), what the loss wants."""
 
@@ -67,7 +73,7 @@ class Split(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What an epoch came to. `seconds` is the training alone."""
+    """What an epoch came to. `seconds` is the training alone, without compiling."""
 
     loss: float
     test_loss: float
@@ -133,24 +139,39 @@ def fit(
     batch = args.batch_size
     steps = len(train) // batch
     rates = cosine(args.lr, args.epochs * steps)
+
+    def step(order, done, total):
+        """Train on the next batch: `done` steps are before it, and `total` is their loss."""
+        rows = gg.take(order, done % steps, axis=0)
+        images, targets = (gg.take(x, rows, axis=0) for x in (train.images, train.targets))
+        loss = loss_of(net(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.lr = gg.take(rates, done)
+        optimizer.step()
+        total += loss.detach()
+        done += 1
+
+    if args.compile:
+        step = gg.compile(step)
+    done = gg.zeros((), dtype=gg.int64)
+    total = gg.zeros((), dtype=gg.float32)
+    order = gg.zeros((steps, batch), dtype=gg.int64)
     history = []
     tqdm = mnist_data.need("tqdm").tqdm
     bar = tqdm(total=args.epochs * steps * batch, unit=" images", unit_scale=True, disable=None)
     with bar:
         for number in range(1, args.epochs + 1):
             start = time.perf_counter()
-            total = gg.zeros((), dtype=gg.float32)
-            order = rng.permutation(len(train))
-            for i in range(0, steps * batch, batch):
-                rows = order[i : i + batch]
-                images = gg.take(train.images, rows, axis=0)
-                loss = loss_of(net(images), gg.take(train.targets, rows, axis=0))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.lr = next(rates)
-                optimizer.step()
-                total += loss.detach()
+            total[...] = 0
+            order[...] = rng.permutation(len(train))[: steps * batch].reshape(steps, batch)
+            for i in range(steps):
+                step(order, done, total)
                 bar.update(batch)
+                if args.compile and number == 1 and i == min(FIRST_STEPS, steps) - 1:
+                    seconds = time.perf_counter() - start
+                    bar.write(f"the step was recorded and compiled in {seconds:.2f} s")
+                    start = time.perf_counter()
             mean_loss = float(total) / steps  # waits for the device, once an epoch
             seconds = time.perf_counter() - start
             if not math.isfinite(mean_loss):
@@ -169,9 +190,9 @@ def fit(
     return history
 
 
-def cosine(rate: float, steps: int) -> Iterator[float]:
+def cosine(rate: float, steps: int) -> gg.Tensor:
     """Learning rates that fall from `rate` to 0 along half a cosine (Loshchilov & Hutter 2017)."""
-    return (rate * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps))
+    return rate * (1 + gg.cos(gg.arange(steps, dtype=gg.float64) * (math.pi / steps))) / 2
 
 
 def make_network(pixels: int, args: argparse.Namespace, rng: gg.random.Generator) -> gg.nn.Module:
@@ -235,6 +256,12 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, gg.
     add("--lr", type=rate, help="learning rate at the start, to fall as a cosine (what suits)")
     add("--device", help="cpu, cuda or cuda:1 (the first CUDA device, else the CPU)")
     add("--seed", type=whole(0), default=0, help="of weights and shuffling (%(default)s)")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="record the training step once and replay it (--compile)",
+    )
     add("--plot", type=new_file(".png"), metavar="FILE.png", help="draw curves, confusions, errors")
     add("--save", type=new_file(".npz"), metavar="FILE.npz", help="write the weights to a new file")
     args = parser.parse_args(argv)

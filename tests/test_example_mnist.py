@@ -1,6 +1,7 @@
 """The MNIST example on small data: what it prints, writes and refuses, and when it waits."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def test_it_learns_and_reports(data, device, capsys):
     assert lines[0] == "made up: 400 images of 36 pixels, 100 for the test"
     assert lines[1].startswith("36-20-10, sigmoid, cross-entropy, momentum, learning rate 0.4, ")
     assert f"({device})" in lines[1]
+    assert re.fullmatch(r"the step was recorded and compiled in \d+\.\d\d s", lines.pop(2))
     assert len(lines) == 2 + 15 + 1
     assert f"test accuracy {history[-1].accuracy:.2%}, " in lines[2 + 14]
     assert lines[2 + 14].endswith(" images/s")
@@ -62,9 +64,22 @@ def test_it_learns_and_reports(data, device, capsys):
 def test_every_choice_learns(data, loss, optimizer, activation):
     history = run(
         "--device", "cpu", "--loss", loss, "--optimizer", optimizer, "--activation", activation,
-        epochs=12,
+        "--no-compile", epochs=12,
     )  # fmt: skip
     assert history[-1].loss < history[0].loss
+
+
+@pytest.mark.parametrize("loss", mnist.LOSSES)
+@pytest.mark.parametrize("optimizer", mnist.OPTIMIZERS)
+def test_compiled_it_trains_the_same(data, device, loss, optimizer, capsys):
+    def train(compile):
+        return run("--device", device, "--loss", loss, "--optimizer", optimizer, compile)
+
+    compiled, eager = train("--compile"), train("--no-compile")
+    assert capsys.readouterr().out.count("recorded and compiled") == 1
+    for one, other in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(one[:2], other[:2], rtol=1e-5)
+        assert one.seconds > 0
 
 
 def test_seed(data, device):
@@ -75,8 +90,9 @@ def test_seed(data, device):
     assert losses(1) != losses(2)
 
 
-def test_an_epoch_reads_the_device_once(data, device, monkeypatch):
-    """However many batches there are."""
+@pytest.mark.parametrize("option", ["--compile", "--no-compile"])
+def test_an_epoch_reads_the_device_once(data, device, option, monkeypatch):
+    """However many batches there are. Compiling reads the constants of the step."""
     backend = gg.backends.backend_of_kind(device.kind)
     to_host = type(backend).to_host
     reads = []
@@ -89,10 +105,13 @@ def test_an_epoch_reads_the_device_once(data, device, monkeypatch):
 
     def count(batch):
         reads.clear()
-        mnist.main(["--epochs", "3", "--batch-size", str(batch), "--device", str(device)])
+        run("--batch-size", batch, "--device", device, option)
         return list(reads)
 
-    assert count(4) == count(400) == [()] * 9  # loss, test loss and accuracy; three epochs
+    many, one = count(4), count(400)
+    assert many[-9:] == one[-9:] == [()] * 9  # loss, test loss and accuracy; three epochs
+    assert len(many) == len(one)
+    assert option == "--compile" or len(one) == 9
 
 
 def test_diverging(data, capsys):
@@ -106,8 +125,8 @@ def test_diverging(data, capsys):
 
 
 def test_learning_rates_fall_as_a_cosine():
-    rates = list(mnist.cosine(0.5, 4))
-    np.testing.assert_allclose(rates, 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)))
+    rates = mnist.cosine(0.5, 4)
+    np.testing.assert_allclose(rates.get(), 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4)))
 
 
 # ---- the data

@@ -725,6 +725,16 @@ def test_generators_and_seeds_inside(device):
     assert gg.random.Generator(0).normal(3).shape == (3,)
 
 
+def test_the_source_is_that_of_the_last_call(device):
+    compiled = gg.compile(lambda x: gg.matmul(x, x))
+    assert compiled.source == ""
+    for shape in ((2, 2), (3, 3), (2, 2)):
+        compiled(on_device(np.ones(shape)))
+        (step,) = (s for s in compiled.steps if s.program.outputs[0].shape == shape)
+        assert compiled.source == step.runner.source
+        assert "matmul(" in compiled.source
+
+
 def test_a_view_of_which_only_a_tensor_has_the_memory(device):
     """As `numpy.linspace` and `reshape` give them."""
     table = on_device(np.arange(6.0).reshape(2, 3).T)

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from helpers import host
 
+import gpugrad as gg
+
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_first_example(device):
@@ -40,6 +43,21 @@ def test_the_third_example(device):
     q = (3.405 / r) ** 6
     expected = 24 * 119.8 * (2 * q * q - q) / r
     np.testing.assert_allclose(host(scope["force"]), expected, rtol=1e-4, atol=1e-3)
+
+
+def emitted():
+    """What the fourth example runs on the CPU, as a file train.py."""
+    scope = {}
+    with gg.device("cpu"):
+        exec(compile(BLOCKS[3], "train.py", "exec"), scope)
+        images, targets = (gg.zeros((32, n), dtype=gg.float32) for n in (784, 10))
+        scope["step"](images, targets)
+    return scope["step"].source
+
+
+def test_the_fourth_example():
+    """And the text that it shows."""
+    assert f"```\n{emitted()}```\n" in README
 
 
 def test_all_examples_are_python():

@@ -153,6 +153,7 @@ class Compiled(Generic[P, R]):
 
     Attributes:
         steps: what was recorded so far.
+        source: the text of what the last call ran.
     """
 
     _f: Any

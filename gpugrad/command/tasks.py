@@ -305,9 +305,9 @@ def chain_gpugrad(inputs: Chain, device: str) -> Job:
             y = y * x
         total = gg.sum(y)
         total.backward()
-        return total, x.grad
+        return total
 
-    return Job(run)
+    return Job(run, lambda total: (total, x.grad))
 
 
 @variant(CHAIN, "gpugrad", COMPILED)
@@ -721,9 +721,9 @@ def sigmoid_gpugrad(inputs: Sigmoid, device: str) -> Job:
         x.grad = None
         y = gg.sigmoid(x)
         y.backward(g)
-        return y, x.grad
+        return y
 
-    return Job(run)
+    return Job(run, lambda y: (y, x.grad))
 
 
 @variant(SIGMOID, "gpugrad", COMPILED)

@@ -77,6 +77,7 @@ def test_every_public_function_is_in_the_table():
         "inspection",
         "backends",
         "batching",
+        "compiled",
         "custom",
         "custom_kernels",
         "jacobians",

@@ -9,6 +9,9 @@ Prints the registers used; exits 1 if a program fails, if registers spill, or if
 Programs are compiled several at a time, each in a namespace of its own after the headers that
 they share; that takes half the time. A unit that does not compile is halved, down to the program
 at fault.
+
+Of CuPy's own programs that differ in nothing but the layout of their arrays, the one with the most
+axes is compiled: what a layout changes is CuPy's, and our kernels are compiled in every one.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ TOGETHER = 32  # programs in one unit; more of them gain nothing
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
 DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
 ENTRY = re.compile(r"(__global__\s+(?:void\s+|__launch_bounds__\s*\([^)]*\)\s*)*)(\w+)(?=\s*\()")
+LAYOUT = re.compile(r"(\bCArray<[^;{}]*?), \d+, [01], [01]>|(\bCIndexer)<\d+, [01]>")
+AXES = re.compile(r"\bCIndexer<(\d+)")
 KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)'"
     r".*?(?P<stored>\d+) bytes spill stores, (?P<loaded>\d+) bytes spill loads"
@@ -124,6 +129,24 @@ def compile_unit(job: tuple[list[Program], str]) -> Result:
     return Result(first.kernels + second.kernels, first.errors + second.errors)
 
 
+def distinct(programs: list[Program]) -> list[Program]:
+    """All but those of CuPy's own that another one stands for."""
+    found: dict[tuple[str, ...], Program] = {}
+    for program in sorted(programs, key=axes_of, reverse=True):
+        text = LAYOUT.sub(r"\1\2>", program.source) if cupys_own(program) else program.source
+        found.setdefault((text, *program.options, *program.names), program)
+    return list(found.values())
+
+
+def cupys_own(program: Program) -> bool:
+    entries = [name for _, name in ENTRY.findall(program.source)]
+    return all(name.startswith("cupy") for name in entries) and "gpugrad" not in program.source
+
+
+def axes_of(program: Program) -> list[int]:
+    return sorted(map(int, AXES.findall(program.source)), reverse=True)
+
+
 def units_of(programs: list[Program]) -> list[list[Program]]:
     """Programs to be compiled together; one with template instances is by itself."""
     groups = defaultdict(list)
@@ -160,7 +183,8 @@ def main(folder: str, *archs: str) -> int:
     start = time.perf_counter()
     programs = [Program.read(path) for path in sorted(Path(folder).glob("*.json"))]
     wanted = list(archs) or ["80", "90", "100"]
-    units = units_of(programs)
+    kept = distinct(programs)
+    units = sorted(units_of(kept), key=lambda unit: -len(joined(unit)))  # the longest work first
     jobs = [(unit, arch) for arch in wanted for unit in units]  # --pch: headers per target
     with TemporaryDirectory() as scratch:  # for precompiled headers: the workers leave them
         os.environ["TMPDIR"] = scratch
@@ -175,7 +199,8 @@ def main(folder: str, *archs: str) -> int:
     for kernel in spills:
         print(f"{kernel.name}, sm_{kernel.arch}: {kernel.spilled} bytes spilled")
     print(
-        f"{len(programs)} programs in {len(units)} units for sm_{', sm_'.join(wanted)}: "
+        f"{len(programs)} programs, {len(kept)} of them compiled in {len(units)} units "
+        f"for sm_{', sm_'.join(wanted)}: "
         f"{len(kernels)} kernels, {len(errors)} errors, {len(spills)} kernels spill; "
         f"{time.perf_counter() - start:.0f} s"
     )

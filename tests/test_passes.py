@@ -221,6 +221,12 @@ def test_a_sum_ends_a_loop_and_what_needs_it_is_another():
     assert second.function == "divide"
 
 
+def test_what_reads_the_same_array_is_one_loop():
+    program = passes.optimise(recorded(lambda x, y: (gg.exp(x), gg.sin(x) * y), X, Y), passes.HOST)
+    (loop,) = program.instructions
+    assert len(loop.args) == len(loop.results) == 2
+
+
 def test_nothing_is_fused_over_what_stands_between():
     def f(x):
         e = gg.exp(x)

@@ -351,6 +351,7 @@ class _Fusion:
         for value in program.wanted():
             self._uses[value] += 1
         self._group_of: dict[Value, _Group] = {}
+        self._readers: dict[Value, list[_Group]] = defaultdict(list)
         self._groups: list[_Group] = []
         self._scalars: dict[Value, Instruction] = {}  # computed wherever they are needed
         self._drawn: _Group | None = None  # the last draw: they stay in order
@@ -369,10 +370,14 @@ class _Fusion:
             if shape == () and all(x.shape == () for x in step.operands()):
                 self._scalars[step.result] = step
             into = [self._group_of[x] for x in step.operands() if x in self._group_of]
-            into = [g for g in dict.fromkeys(into) if g.shape == shape]
+            if self._target.sums:  # what reads the same arrays, too: they are read once then
+                into += [g for x in step.operands() if x.shape == shape for g in self._readers[x]]
+            into = [g for g in dict.fromkeys(into) if g.shape == shape and g in self._groups]
             group = self._joined(step, into)
             if group is None:
                 group = self._new(step, shape)
+            for x in step.operands():
+                self._readers[x].append(group)
         elif (axes := _summed_axes(step)) is not None and (group := self._sum(step, axes)):
             pass
         else:

@@ -15,7 +15,7 @@ import pytest
 from test_kernels import units_of
 
 from gpugrad import backends, twins
-from gpugrad.compiler import host
+from gpugrad.compiler import host, host_source
 from gpugrad.compiler.loops import Loop, Operand
 from gpugrad.symbols import DEVICE_FUNCTIONS, Symbol, variable, write
 
@@ -429,10 +429,11 @@ def test_sums_keep_infinities_and_nan():
 
 
 def large():
-    """Loops that are cut into parts, of every form."""
+    """Loops that are cut into parts that threads share, of every form."""
+    assert host_source._LARGE <= 631 * 443
     for dtype in (np.float32, np.float64, np.complex64):
-        a = numbers((331, 433), np.dtype(dtype))
-        b = numbers((1, 433), np.dtype(dtype))
+        a = numbers((631, 443), np.dtype(dtype))
+        b = numbers((1, 443), np.dtype(dtype))
         for sums in [
             {"r": (0, 1)},
             {"r": (0,), "s": (0, 1)},
@@ -447,18 +448,18 @@ def large():
                 sums,
             )
     for sums in [{}, {"r": (1,)}, {"r": (0,)}]:  # operands that lie the other way round
-        a, b = numbers((331, 433), np.dtype(float)), numbers((433, 331), np.dtype(float), 1).T
+        a, b = numbers((631, 443), np.dtype(float)), numbers((443, 631), np.dtype(float), 1).T
 
         def f(xp, a, b, names=("y", *sums)):
             return dict.fromkeys(names, a * b)
 
         yield Case(f, {"a": a, "b": b}, sums)
-    x = numbers((100_003,), np.dtype(np.float32))
+    x = numbers((300_003,), np.dtype(np.float32))
     yield Case(lambda xp, x: {"y": x, "z": xp.exp(x)}, {"x": x}, {"y": (0,)})
-    x = numbers((3, 50_001), np.dtype(np.float32))
+    x = numbers((3, 100_001), np.dtype(np.float32))
     yield Case(lambda xp, x: {"y": x, "z": x * 2}, {"x": x}, {"y": (0,)})
     yield Case(lambda xp, x: {"y": x, "z": x * 2}, {"x": x}, {"y": (1,)})
-    x = numbers((50_001, 3), np.dtype(np.float64))
+    x = numbers((100_001, 3), np.dtype(np.float64))
     yield Case(lambda xp, x: {"y": x, "z": x * 2}, {"x": x}, {"y": (0,)})
     yield Case(lambda xp, x: {"y": x, "z": x * 2}, {"x": x}, {"y": (1,)})
 

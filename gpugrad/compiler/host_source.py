@@ -22,7 +22,9 @@ from ..symbols import working_type
 from .loops import Loop, Operand
 
 _PART = 8192  # elements of one part, so that what it touches stays in a core's own cache
-_LARGE = 65536  # elements from which on there are parts: threads pay
+# Elements from which on threads pay. Alone on the machine they would from a quarter of it on, but
+# they share the cores with the threads of NumPy's products and with other processes.
+_LARGE = 1 << 18
 _CELLS = 4096  # running sums of one part, at most where that can be had
 _BLOCK = 256  # numbers of a row added up in plain double
 _TILE = 16  # elements of a row at a time, where an operand lies the other way round

@@ -1549,3 +1549,18 @@ def test_training_leaves_no_cycles(device):
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("form", ["c++", "numpy"])
+def test_what_runs_loops_is_chosen(form, monkeypatch):
+    monkeypatch.undo()  # there is a compiler
+    compiled = gg.compile(lambda x: gg.sin(x) * 2, loops=form)
+    x = gg.asarray(values(5), device="cpu")
+    compiled(x)
+    assert_same(compiled(x), np.sin(host(x)) * 2)
+    assert compiled.steps[0].runner.loops == form
+
+
+def test_other_loops_are_refused():
+    with pytest.raises(ValueError, match=r'loops is "c\+\+" or "numpy", not \'fortran\''):
+        gg.compile(loops="fortran")(lambda x: x)

@@ -69,18 +69,22 @@ class Interpreter:
 
 
 def build(
-    program: Program, arrays: Sequence[Any], leaves: Mapping[int, Leaf]
+    program: Program,
+    arrays: Sequence[Any],
+    leaves: Mapping[int, Leaf],
+    loops: str | None = None,
 ) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """What runs a program: as `Interpreter`, but for where results lie in memory.
 
     Args:
         arrays: of the inputs, as those of later calls are.
         leaves: number of an output -> the leaf whose `.grad` it will be.
+        loops: what runs fused loops on the CPU.
     """
     devices = {given.value.device for given in program.inputs}
     devices |= {x.device for step in program.instructions for x in step.results}
     if {x.kind for x in devices} == {"cpu"}:
-        return cpu.Runner(program, arrays, leaves)
+        return cpu.Runner(program, arrays, leaves, loops)
     if len(devices) == 1:
         return cuda.Runner(program, arrays, leaves)
     return Interpreter(program)
@@ -105,6 +109,7 @@ class Step:
         inputs: Sequence[Any],
         signature: Signature,
         checks: int,
+        loops: str | None = None,
     ) -> None:
         signature.watch()
         self.recording = recording
@@ -118,7 +123,7 @@ class Step:
             names = names_of(recording, signature)
             self.program = replace(recording.program, names=names)
             leaves = {n: x.leaf for x, n in recording.gradients if n is not None and x.leaf}
-            self.runner = build(self.program, inputs, leaves)
+            self.runner = build(self.program, inputs, leaves, loops)
             self.finish = write_finish(recording, signature)
             for sink, strides in recording.first_gradients:
                 name = signature.leaf_name(sink)
@@ -159,13 +164,15 @@ class Compiled(Generic[P, R]):
     _f: Any
     _checks: int
     _limit: int
+    _loops: str | None
     _recordings: _Recordings
 
-    def __init__(self, f: Callable[P, R], checks: int, limit: int) -> None:
+    def __init__(self, f: Callable[P, R], checks: int, limit: int, loops: str | None) -> None:
         functools.update_wrapper(self, f, updated=())
         self._f = f
         self._checks = checks
         self._limit = limit
+        self._loops = loops
         self._recordings = _Recordings()
 
     @property
@@ -195,7 +202,8 @@ class Compiled(Generic[P, R]):
             found = own[name] = _Recordings(id(instance))
         bound = object.__new__(Compiled)
         bound._f = bound.__wrapped__ = types.MethodType(self._f, instance)  # type: ignore
-        bound._checks, bound._limit, bound._recordings = self._checks, self._limit, found
+        bound._checks, bound._limit, bound._loops = self._checks, self._limit, self._loops
+        bound._recordings = found
         return bound
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -237,7 +245,7 @@ class Compiled(Generic[P, R]):
         made: list[Step] = []
 
         def prepare(recording: Recording, inputs: list[Any]) -> None:
-            made.append(Step(recording, inputs, signature, self._checks))
+            made.append(Step(recording, inputs, signature, self._checks, self._loops))
 
         try:
             _, outputs, inputs = record(self._f, leaves, rebuild, prepare)
@@ -279,17 +287,23 @@ def _is_derived(x: Any) -> bool:
 
 
 @overload
-def compile(f: Callable[P, R], *, check: bool | int = False, limit: int = 8) -> Compiled[P, R]: ...
+def compile(
+    f: Callable[P, R], *, check: bool | int = False, limit: int = 8, loops: str | None = None
+) -> Compiled[P, R]: ...
 
 
 @overload
 def compile(
-    *, check: bool | int = False, limit: int = 8
+    *, check: bool | int = False, limit: int = 8, loops: str | None = None
 ) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
 
 
 def compile(
-    f: Callable[..., Any] | None = None, *, check: bool | int = False, limit: int = 8
+    f: Callable[..., Any] | None = None,
+    *,
+    check: bool | int = False,
+    limit: int = 8,
+    loops: str | None = None,
 ) -> Any:
     """`f`, whose array operations are written down in its first call and replayed in later ones.
 
@@ -336,10 +350,13 @@ def compile(
             gradients and everything written are compared: to a relative error, against the largest
             entry, of the square root of the epsilon of the dtype; integers exactly.
         limit: how many signatures are recorded; others run `f` itself, with one `CompileWarning`.
+        loops: what runs fused loops on the CPU: "c++" (by the compiler that the setting GPUGRAD_CXX
+            names, or that is found), or "numpy"; None for C++ where there is a compiler.
 
     Raises:
         TypeError: for a generator function or coroutine, and in a call for an argument that is
             neither an array nor hashable.
+        ValueError: for other `loops`.
         CompileError: in a first call, for what a recording would get wrong: a branch on a value of
             a tensor, or anything else that looks at one (`float(x)`, `.item()`, `print(x)`, NumPy
             and DLPack); a copy between devices; a shape that depends on values (`nonzero`, a
@@ -351,7 +368,9 @@ def compile(
             finds.
     """
     if f is None:
-        return functools.partial(compile, check=check, limit=limit)
+        return functools.partial(compile, check=check, limit=limit, loops=loops)
+    if loops not in (None, "c++", "numpy"):
+        raise ValueError(f'compile: loops is "c++" or "numpy", not {loops!r}')
     inner = unwrapped(f)
     if not callable(f):
         raise TypeError(f"compile: a {type(f).__name__} is not callable")
@@ -361,7 +380,7 @@ def compile(
             f"{place_of(f)}{name} runs after it is called, bit by bit, so it cannot be recorded: "
             "compile the function of one step instead"
         )
-    return Compiled(f, 3 if check is True else int(check), limit)
+    return Compiled(f, 3 if check is True else int(check), limit, loops)
 
 
 _RUN_LATER = (

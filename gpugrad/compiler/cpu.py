@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from .. import backends
+from ..backends import Device
 from ..tape import Leaf
 from . import host
 from .blocks import Blocked
 from .emit import Emitter, Names
 from .passes import HOST, optimise
-from .program import Program, Value
+from .program import Instruction, Note, Program, Value
 
 # Outputs up to so many bytes are copied for the caller.
 _SMALL = 4096
@@ -50,6 +54,8 @@ class Runner:
         self.loops = loops or ("c++" if host.compiler() else "numpy")
         self.program = optimise(program, HOST)
         examples = {given.value: x for given, x in zip(program.inputs, arrays, strict=True)}
+        if self.loops == "c++":
+            self.program = _aligned(self.program, examples)
         emitter = Emitter(
             self.program, examples, Names(self.program), backends.backend_of_kind("cpu").xp
         )
@@ -65,8 +71,7 @@ class Runner:
         lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
         self.source = f"def step({', '.join(names)}):\n" + "".join(f"    {x}\n" for x in lines)
         self.memory = emitter.allocated
-        bind = _bind_machine_code if self.loops == "c++" else _bind_blocks
-        replacing = bind(emitter, examples)
+        replacing = self._bind(emitter, examples)
         exec(compile(self.source, "<gpugrad.step>", "exec"), scope)
         self._function = scope.pop("step")  # which its globals must not hold: no cycle
         held = {value for value, _ in self.program.updates}
@@ -77,12 +82,28 @@ class Runner:
             for i, x in emitter.lent.items()
             if x.nbytes > _SMALL
         }
+        sinks = {i: leaf for i, leaf in (leaves or {}).items() if i in emitter.sure}
         del emitter, outputs  # so that who holds a buffer can be told by counting
-        self._lent = [
-            _Lent(name, scope, replacing, (leaves or {}).get(i)) for i, name in lent.items()
-        ]
+        self._lent = [_Lent(name, scope, replacing, sinks.get(i)) for i, name in lent.items()]
+        self._lock = threading.Lock()  # all calls compute in the same memory
+
+    def _bind(self, emitter: Emitter, examples: Mapping[Value, Any]) -> Replacing:
+        if self.loops == "c++":
+            try:
+                return _bind_machine_code(emitter, examples)
+            except host.CompileError as error:
+                message = (
+                    f"gpugrad.compile: loops are run by NumPy instead, which is slower: {error}"
+                )
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+                self.loops = "numpy"
+        return _bind_blocks(emitter, examples)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        with self._lock:
+            return self._run(arrays)
+
+    def _run(self, arrays: Sequence[Any]) -> list[Any]:
         for i in self._written:
             if not arrays[i].flags.writeable:
                 raise ValueError(
@@ -95,6 +116,22 @@ class Runner:
         for i in self._small:
             outputs[i] = outputs[i].copy()
         return outputs
+
+
+def _aligned(program: Program, examples: Mapping[Value, Any]) -> Program:
+    """With copies of the inputs whose elements lie where machine code cannot read them."""
+    device = Device("cpu")
+    copies, same = [], {}
+    for value in (x.value for x in program.inputs):
+        array = examples.get(value)
+        if array is None or not array.size:
+            continue
+        if not array.flags.aligned or any(s % array.itemsize for s in array.strides):
+            same[value] = Value(value.shape, value.dtype, device)
+            note = Note("forward", "", "", 0)
+            copies.append(Instruction("copy", (value,), {}, (same[value],), False, note))
+    renamed = program.renamed(program.instructions, same)
+    return renamed.with_instructions([*copies, *renamed.instructions])
 
 
 # id of an array that loops use -> functions that put another one in its place
@@ -175,6 +212,8 @@ class _Pointed:
 class _Lent:
     """An output whose buffer is the caller's: the next call takes another one while it is held."""
 
+    _MOST = 2  # buffers that wait beside the one in use; of more, the oldest is left to its holder
+
     def __init__(
         self, name: str, scope: dict[str, Any], replacing: Replacing, leaf: Leaf | None
     ) -> None:
@@ -182,33 +221,44 @@ class _Lent:
         self._scope = scope
         self._leaf = leaf
         self._replacing = replacing.get(id(scope[name]), [])
-        self._pool = [scope.pop(name)]
-        self._idle = [getrefcount(self._pool[0])]  # references to it when nobody holds it
-        self._current = 0
-        scope[name] = self._pool[0]
+        self._buffer = scope[name]
+        self._idle = getrefcount(self._buffer)  # references to it when the caller has none
+        self._others: list[list[Any]] = []  # [buffer, its idle references]
 
     def reclaim(self) -> None:
         """See to it that the buffer is nobody's."""
-        held = getrefcount(self._pool[self._current]) - self._idle[self._current] - 1  # the scope
+        held = getrefcount(self._buffer) - self._idle
         if held == 0 or (held == 1 and self._is_gradient()):
             return
-        for i, idle in enumerate(self._idle):
-            if i != self._current and getrefcount(self._pool[i]) == idle:
+        for i, other in enumerate(self._others):
+            if getrefcount(other[0]) == other[1]:
+                new = self._others.pop(i)
                 break
         else:
-            i = len(self._pool)
-            self._pool.append(np.empty_like(self._pool[0]))
-            self._idle.append(getrefcount(self._pool[i]))
-        self._current = i
-        self._scope[self._name] = self._pool[i]
+            new = [np.empty_like(self._buffer)]
+        old = [self._buffer]
+        self._install(new.pop(0))
+        self._idle = getrefcount(self._buffer)
+        old.append(getrefcount(old[0]) - held)
+        self._others.append(old)
+        del self._others[: -self._MOST]
+
+    def _install(self, buffer: np.ndarray) -> None:
+        self._buffer = self._scope[self._name] = buffer
         for replace in self._replacing:
-            replace(self._pool[i])
+            replace(buffer)
 
     def _is_gradient(self) -> bool:
         """Whether only the leaf's `.grad` holds the buffer, and only the leaf that Tensor."""
-        gradient = None if self._leaf is None else self._leaf.grad
-        return (
-            gradient is not None
-            and gradient.data is self._pool[self._current]
-            and getrefcount(gradient) == 3  # the leaf, this variable, the call
-        )
+        leaf = self._leaf
+        if leaf is None or leaf.grad is None or leaf.grad.data is not self._buffer:
+            return False
+        return _holders(leaf) == _ALONE
+
+
+def _holders(leaf: Any) -> int:
+    gradient = leaf.grad
+    return getrefcount(gradient)
+
+
+_ALONE = _holders(SimpleNamespace(grad=object()))  # of a gradient that only its leaf holds

@@ -30,14 +30,18 @@ _WORDS = (
     "export extern false float friend goto inline int long mutable namespace new noexcept not_eq "
     "nullptr operator or_eq private protected public register reinterpret_cast short signed "
     "sizeof static static_assert static_cast struct switch template this thread_local throw true "
-    "typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq abs "
-    "acos acosh add_to asin asinh atan atan2 atanh bfloat16 cbrt ceil complex complex64 "
+    "typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq "
+    # what the text of loops calls or is called by, on some machine
+    "abs acos acosh add_to asin asinh atan atan2 atanh bfloat16 cbrt ceil complex complex64 "
     "complex128 conj copysign cos cosh erf erfc exp exp2 expm1 fabs float16 float32 float64 floor "
     "fma fmax fmin fmod gpugrad hypot i imag isfinite isinf isnan log log10 log1p log2 max min n "
-    "nextafter pow real rint signbit sin sinh sqrt std tan tanh total trunc BINARY EOF INFINITY "
-    "NAN NULL UNARY VECTOR array slice step"
+    "nextafter pow real rint signbit sin sinh sqrt std tan tanh total trunc "
+    "BINARY EOF INFINITY NAN NULL UNARY VECTOR "
+    # what the function that is written is called, and uses
+    "array slice step"
 ).split()
-_LOCAL = re.compile(r"v\d+|_.*|loops_\d+|(M|FP|U?INT\w*|HUGE|MATH)_\w+")
+_LOCAL = re.compile(r"v\d+|loops_\d+")
+_MACRO = re.compile(r"_.*|(M|FP|U?INT\w*|HUGE|MATH)_\w+")
 _REDUCTIONS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
 _ALIGNMENT = 64  # bytes, of buffers: a line of the cache, and the widest vector
 
@@ -72,8 +76,10 @@ class Names:
 
     def free(self, name: str) -> str:
         """`name`, or one like it that nothing has yet."""
-        while name in self._taken or not name.isidentifier() or _LOCAL.fullmatch(name):
-            name = f"{name}_" if name.isidentifier() and name[0] != "_" else f"x{name}"
+        if not name.isidentifier() or _MACRO.fullmatch(name):
+            name = f"x{name}"
+        while name in self._taken or _LOCAL.fullmatch(name):
+            name += "_"
         self._taken.add(name)
         return name
 
@@ -109,6 +115,21 @@ def text_of(
     return symbols.write({names[x]: (made[x], x.dtype) for x in step.results})
 
 
+def with_text(program: Program, numbers: Mapping[Value, Any]) -> Program:
+    """With loops that have no text, for a number in them, as single instructions again."""
+    steps: list[Instruction] = []
+    for step in program.instructions:
+        if isinstance(step, Fused):
+            values = dict.fromkeys([*step.args, *step.results])
+            try:
+                text_of(step, {x: f"x{k}" for k, x in enumerate(values)}, numbers)
+            except symbols.NotElementwise:
+                steps += parts_of(step)
+                continue
+        steps.append(step)
+    return program.with_instructions(steps)
+
+
 def is_view(step: Instruction) -> bool:
     """Whether the result shares the memory of its first argument, or may."""
     if step.function == "getitem":
@@ -140,12 +161,14 @@ class Emitter:
         steps: what each of the loops is.
         runs: loops that are called together, each with the values of its inputs and outputs.
         lent: number of an output -> its buffer, which is the user's while somebody holds it.
+        sure: numbers of outputs that are computed when all that may fail is done.
     """
 
     def __init__(
         self, program: Program, arrays: Mapping[Value, Any], names: Names, xp: Any
     ) -> None:
-        self.program = program = updates_last(program)
+        self._numbers = numbers_of(program)
+        self.program = program = updates_last(with_text(program, self._numbers))
         self.names = names
         self.lines: list[str] = []
         self.scope: dict[str, Any] = {}
@@ -157,7 +180,6 @@ class Emitter:
         self.allocated = 0
         self._xp = xp
         self._arrays = arrays
-        self._numbers = numbers_of(program)
         self._calls: dict[str, str] = {}  # function -> its name in the scope
         self._free: list[Any] = []  # buffers whose value is not needed any more
         self._buffer_of: dict[Value, Any] = {}
@@ -170,6 +192,7 @@ class Emitter:
                 self._settle(value, source)
         self._last_use = self._find_last_uses()
         self._outputs = self._output_places()
+        self.sure = self._sure_outputs()
         self._stored = dict(self._update_places())
 
     # ---- what is known before
@@ -206,6 +229,17 @@ class Emitter:
                 found[value] = i
         return found
 
+    def _sure_outputs(self) -> set[int]:
+        done: set[Value] = set()
+        for step in reversed(self.program.instructions):
+            if not (isinstance(step, Fused) or is_view(step) or self._is_safe(step)):
+                break
+            done.update(step.results)
+        return {i for value, i in self._outputs.items() if value in done}
+
+    def _is_safe(self, step: Instruction) -> bool:
+        return step.function == "matmul" or self._is_ufunc(step) or _is_reduction(step)
+
     def _update_places(self) -> Iterator[tuple[Value, Value]]:
         """(value, input) where the value can be computed into the memory of the input."""
         steps = self.program.instructions
@@ -216,6 +250,8 @@ class Emitter:
             i = maker.get(value, -1)
             array = self.places.get(held)
             if value in taken or i <= fallible or array is None or not array.flags.c_contiguous:
+                continue
+            if not getattr(array.flags, "aligned", True):  # which only NumPy has
                 continue
             if (value.shape, value.dtype) != (held.shape, held.dtype):
                 continue
@@ -321,7 +357,8 @@ class Emitter:
                 self._line(f"{self._call('copyto')}({self.names[held]}, {new})")
 
     def _output(self, i: int, value: Value) -> str:
-        if i in self.lent:
+        is_new = value not in self.places and self._outputs.get(value) == i
+        if i in self.lent or (is_new and value not in self._kept):
             return self.names[value]
         return f"{self._kept.get(value, self.names[value])}.copy()"
 
@@ -351,6 +388,10 @@ class Emitter:
             call = self._call(step.function)
             self._out(step.result)
             self._line(f"{call}({self._texts(step.args)}, out={self.names[step.result]})")
+        elif step.function == "astype" and isinstance(step.args[0], Value):
+            self._out(step.result)
+            given = f"{self.names[step.result]}, {self._text(step.args[0])}"
+            self._line(f"{self._call('copyto')}({given}, 'unsafe')")
         elif _is_reduction(step):
             self._reduction(step)
         else:
@@ -397,7 +438,8 @@ class Emitter:
         names = ", ".join(self.names[x] for x in step.results)
         if step.several and len(step.results) == 1:
             names += ","
-        options = "".join(f", {k}={self._text(x)}" for k, x in step.options.items())
+        said = {k: x for k, x in step.options.items() if k != "dtype" or x is not None}
+        options = "".join(f", {k}={self._text(x)}" for k, x in said.items())
         if step.function == "draw":
             given = self._texts(step.args[2:])
             self._line(f"{names} = {self._constant(_drawing(step), 'draw')}({given})")
@@ -405,19 +447,14 @@ class Emitter:
             kernel, *arrays = step.args
             name = self._constant(kernel, "kernel")
             self._line(f"{names} = {name}({self._texts(arrays)}{options})")
-        elif step.function == "astype":
-            x, dtype = step.args
-            self._line(f"{names} = {self._text(x)}.astype({self._text(dtype)}{options})")
+        elif step.function == "einsum" and len(step.operands()) == 1:  # which may be a view of it
+            call = f"{self._call(step.function)}({self._texts(step.args)}{options})"
+            self._line(f"{names} = {call}.copy()")
         else:
             self._line(f"{names} = {self._call(step.function)}({self._texts(step.args)}{options})")
 
     def _loop(self, step: Fused, i: int) -> None:
-        try:
-            text = text_of(step, self.names, self._numbers)
-        except symbols.NotElementwise:
-            for part in parts_of(step):
-                self._write(part, i)
-            return
+        text = text_of(step, self.names, self._numbers)
         given = [x for x in step.args if self.names[x] in text.variables]
         moved = [x for x in given if x not in self.places and x not in self._arrays]
         for value in moved:

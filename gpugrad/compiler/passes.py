@@ -25,6 +25,7 @@ VIEWS = frozenset(
 )
 # A constant that a program makes anew is kept, if it is not larger than this: in bytes.
 _LARGEST_CONSTANT = 1 << 20
+_FEW = 1 << 16  # entries up to which one elementwise function is no loop
 
 
 def optimise(program: Program, target: Target) -> Program:
@@ -493,7 +494,7 @@ class _Fusion:
             for value in step.results
             if value in group.sums or self._is_used_outside(value, group)
         ]
-        if len(group.steps) == 1 and not group.sums and len(body) == 1:
+        if len(group.steps) == 1 and len(body) == 1 and _is_cheap(body[0]):
             yield group.steps[0]
             return
         if results:
@@ -551,6 +552,15 @@ def _in_order(groups: list[_Group]) -> list[_Group]:
         done.add(ready)
         out.append(ready)
     return out
+
+
+def _is_cheap(step: Instruction) -> bool:
+    """Whether the array library computes it in one pass, and so few that threads do not pay."""
+    if step.function == "broadcast_to":  # a view
+        return True
+    xp: Any = backends.backend_of_kind("cpu").xp
+    is_ufunc = "." not in step.function and isinstance(getattr(xp, step.function), np.ufunc)
+    return step.result.size < _FEW and (is_ufunc or step.function == "astype")
 
 
 def _note_of(body: list[Instruction]) -> Note:

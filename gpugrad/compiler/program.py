@@ -119,6 +119,12 @@ class Fused(Instruction):
     body: tuple[Instruction, ...] = ()
     sums: Mapping[Value, tuple[int, ...]] = field(default_factory=dict)
 
+    def with_operands(self, find: Callable[[Value], Value]) -> Instruction:
+        """The same with `find(value)` in place of each value it is given."""
+        same = {x: find(x) for x in self.args}
+        body = tuple(part.with_operands(lambda x: same.get(x, x)) for part in self.body)
+        return replace(self, args=tuple(map(find, self.args)), body=body)
+
 
 class Input(NamedTuple):
     """A value that a program is given.

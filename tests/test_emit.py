@@ -1,7 +1,6 @@
 """What the CPU's runner makes of a program, against calls of NumPy one after the other."""
 
 import os
-import threading
 
 import hypothesis.strategies as st
 import numpy as np
@@ -603,27 +602,6 @@ def test_gradients_that_pile_up(loops):
         compiled(gg.asarray(LARGE + i))
         step(other, gg.asarray(LARGE + i))
         np.testing.assert_allclose(w.grad.numpy(), other.grad.numpy(), rtol=1e-12)
-
-
-def test_threads_take_turns(loops):
-    program, arrays = recorded(lambda x: gg.exp(gg.sin(x) @ x.T) * 2, LARGE)
-    runner = Runner(program, arrays, loops=loops)
-    wrong = []
-
-    def work(i):
-        given_ = [LARGE + i / 8]
-        (expected,) = Interpreter(program)(given_)
-        for _ in range(30):
-            (got,) = runner(given_)
-            if not np.allclose(got, expected, rtol=1e-10):
-                wrong.append(i)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 # ---- without a compiler

@@ -23,6 +23,7 @@ from .program import Program, map_values, perform
 from .recorder import RecordedArray
 from .recording import DerivedOutside, Recording, is_array, place_of, record, store
 from .signature import Signature, names_of, write_bind, write_finish
+from .summary import summary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,6 +137,12 @@ class Step:
         """The program as it is run; empty where each instruction is called by itself."""
         return getattr(self.runner, "source", "")
 
+    def summary(self) -> str:
+        """A table: operations, loops, bytes moved and memory, as recorded and as run."""
+        if self.program is None:
+            return ""
+        return summary(self.program, getattr(self.runner, "program", self.program))
+
 
 # ---- calls
 
@@ -185,6 +192,11 @@ class Compiled(Generic[P, R]):
         """The program that ran last, as it is run; empty if there is none."""
         last = self._recordings.last
         return "" if last is None else last.source
+
+    def summary(self) -> str:
+        """What the passes made of the program that ran last; empty if there is none."""
+        last = self._recordings.last
+        return "" if last is None else last.summary()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: each instance has recordings of its own, which go with it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
@@ -85,7 +84,6 @@ class Runner:
         sinks = {i: leaf for i, leaf in (leaves or {}).items() if i in emitter.sure}
         del emitter, outputs  # so that who holds a buffer can be told by counting
         self._lent = [_Lent(name, scope, replacing, sinks.get(i)) for i, name in lent.items()]
-        self._lock = threading.Lock()  # all calls compute in the same memory
 
     def _bind(self, emitter: Emitter, examples: Mapping[Value, Any]) -> Replacing:
         if self.loops == "c++":
@@ -100,10 +98,6 @@ class Runner:
         return _bind_blocks(emitter, examples)
 
     def __call__(self, arrays: Sequence[Any]) -> list[Any]:
-        with self._lock:
-            return self._run(arrays)
-
-    def _run(self, arrays: Sequence[Any]) -> list[Any]:
         for i in self._written:
             if not arrays[i].flags.writeable:
                 raise ValueError(

@@ -1,11 +1,16 @@
 """Every row of the table of operations, compiled: value and cotangents against the eager ones."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from helpers import flat, host
 
 import gpugrad as gg
+from gpugrad.compiler import cpu
 from gpugrad.compiler import host as host_loops
+from gpugrad.compiler.compiled import Interpreter
+from gpugrad.compiler.recording import record
 from gpugrad.testing.rows import Domain
 from gpugrad.testing.table import ROWS
 from gpugrad.trees import flatten
@@ -13,8 +18,8 @@ from gpugrad.trees import flatten
 NAMES = sorted({row.name for row in ROWS})
 
 
-@pytest.fixture(autouse=True)
-def loops(monkeypatch):
+@pytest.fixture
+def without_compiler(monkeypatch):
     """Fused loops run by NumPy on the CPU: to compile each would take a quarter of an hour."""
     monkeypatch.setattr(host_loops, "_command", tuple)
 
@@ -59,6 +64,7 @@ def depends_on_values(row, args):
     return False
 
 
+@pytest.mark.usefixtures("without_compiler")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row(name, device):
@@ -93,3 +99,65 @@ def assert_close(got, expected, what):
         assert (x.shape, x.dtype) == (y.shape, y.dtype), what
         rtol = 1e3 * np.finfo(x.dtype).eps if x.dtype.kind in "fc" else 0
         np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol, err_msg=str(what))
+
+
+# ---- loops as machine code: those of many rows are compiled together
+
+PARTS = 8
+
+
+class Gathered(Exception):
+    """The loops are known; nothing is to be run yet."""
+
+
+class Share:
+    """Some loops of a library, from a number on."""
+
+    def __init__(self, library, first):
+        self._library = library
+        self._first = first
+
+    def bind_run(self, calls):
+        return self._library.bind_run([(self._first + i, arrays) for i, arrays in calls])
+
+
+def programs_of(rows):
+    """(row, dtype, program, arrays of its inputs) of all that can be compiled."""
+    for row in rows:
+        for dtype in map(np.dtype, row.dtypes):
+            if dtype.char == "d" or (dtype.char == "f" and row.broadcasts):
+                args = [gg.asarray(x, device="cpu") for x in drawn(row, dtype, 0)]
+                try:
+                    found = record(with_cotangents(row, dtype), args, lambda x: (x, {}))
+                except gg.CompileError:
+                    continue  # of values depends what shapes its results have
+                yield row, dtype, found[0].program, found[2]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("part", range(PARTS if host_loops.compiler() else 0))
+def test_rows_in_machine_code(part, monkeypatch):
+    cases = list(programs_of(ROWS[part::PARTS]))
+    loops, firsts = [], []
+
+    def gather(found):
+        loops.extend(found)
+        raise Gathered
+
+    for _, _, program, arrays in cases:
+        firsts.append(len(loops))
+        monkeypatch.setattr(host_loops, "build", gather)
+        with contextlib.suppress(Gathered):
+            cpu.Runner(program, arrays, loops="c++")
+    monkeypatch.undo()
+    library = host_loops.build([x._replace(name=f"loop_{i}") for i, x in enumerate(loops)])
+    for (row, dtype, program, arrays), first in zip(cases, firsts, strict=True):
+        monkeypatch.setattr(host_loops, "build", lambda _, first=first: Share(library, first))
+        runner = cpu.Runner(program, arrays, loops="c++")
+        for args in (None, drawn(row, dtype, 1)):
+            given = list(arrays)
+            for i, x in enumerate(program.inputs):
+                if args is not None and x.kind == "argument":
+                    given[i] = args[x.source].astype(arrays[i].dtype)
+            for x, y in zip(runner(given), Interpreter(program)(given), strict=True):
+                assert_close(gg.asarray(x), gg.asarray(y), (row, dtype))

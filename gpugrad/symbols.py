@@ -349,6 +349,8 @@ def write(results: Mapping[str, tuple[Symbol, Any]]) -> Text:
     wanted = {
         name: printer.shared(symbol.astype(dtype)) for name, (symbol, dtype) in results.items()
     }
+    for symbol in wanted.values():
+        printer.uses[symbol] = printer.uses.get(symbol, 0) + 1
     values = {name: printer.cast(symbol, symbol.dtype)[0] for name, symbol in wanted.items()}
     made = printer.made.values()
     variables = frozenset(s.operands[0] for s in made if s.function == "variable")

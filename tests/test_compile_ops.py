@@ -135,7 +135,7 @@ def programs_of(rows):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("part", range(PARTS if host_loops.compiler() else 0))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_rows_in_machine_code(part, monkeypatch):
     cases = list(programs_of(ROWS[part::PARTS]))
     loops, firsts = [], []

@@ -12,7 +12,7 @@ from gpugrad.compiler import host
 from gpugrad.compiler.compiled import Interpreter, record
 from gpugrad.compiler.cpu import Runner
 
-FORMS = ["c++", "numpy"] if host.compiler() else ["numpy"]
+FORMS = ["c++", "numpy"]
 RNG = np.random.default_rng(0)
 X, Y = RNG.uniform(0.5, 2.0, (2, 3, 4))
 

@@ -67,7 +67,7 @@ class Runner:
             if x.kind in ("argument", "gradient") and x.value in used
         ]
         names = [emitter.names[program.inputs[i].value] for i in self._given]
-        lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
+        lines = [*emitter.header(), *emitter.lines, f"return [{', '.join(outputs)}]"]
         self.source = f"def step({', '.join(names)}):\n" + "".join(f"    {x}\n" for x in lines)
         self.memory = emitter.allocated
         replacing = self._bind(emitter, examples)

@@ -17,7 +17,7 @@ from ..backends import Backend
 from ..cuda.graph import CaptureError, Graph
 from ..cuda.source import source_of
 from ..tape import Leaf
-from .emit import Emitter, Names, is_view, parts_of, text_of
+from .emit import Emitter, Names, described, is_view, parts_of, text_of
 from .passes import CUDA, is_elementwise, optimise
 from .program import Fused, Input, Instruction, Program, Value, perform
 
@@ -90,7 +90,7 @@ class Runner:
         outputs = emitter.written()
         self._copies = _Copies(self._backend, optimised.outputs)
         given = ", ".join(names[x] for x in self._values)
-        lines = [*emitter.lines, f"return [{', '.join(outputs)}]"]
+        lines = [*emitter.header(), *emitter.lines, f"return [{', '.join(outputs)}]"]
         drawn = "".join(f"# {names[x.result]} = {x.args[1]}{x.args[2:]}\n" for x in self._draws)
         self.source = f"{drawn}def step({given}):\n" + "".join(f"    {x}\n" for x in lines)
         self._scope = emitter.scope
@@ -316,8 +316,6 @@ class _Emitter(Emitter):
         self._variables: dict[Value, dict[str, None]] = {}  # of no place; and of views
         self._gone: list[str] = []  # those that are not needed when the queue has run
         super().__init__(program, arrays, names, backend.xp)
-        for value, held in self._stored.items():
-            names.call(value, f"{names[held]}_new")
         for function, call in (("matmul", _matmul), ("einsum", _einsum)):
             self._calls[function] = name = names.free(function)
             self.scope[name] = functools.partial(call, backend)
@@ -403,11 +401,8 @@ class _Emitter(Emitter):
         self._queue.append(part)
 
     def _comment(self, step: Fused, text: symbols.Text) -> None:
-        axes = {self.names[x]: f"sum over axes {a} of " for x, a in step.sums.items()}
-        for line in text.locals:
-            self._note(line.removeprefix("const ").rstrip(";").replace("gpugrad::", ""))
-        for result, expression in text.values.items():
-            self._note(f"{result} = {axes.get(result, '')}{expression.replace('gpugrad::', '')}")
+        for line in described(text, {self.names[x]: axes for x, axes in step.sums.items()}):
+            self._note(line)
 
     def _sum(self, part: _Part, axes: tuple[int, ...]) -> None:
         ((name, value),) = part.made

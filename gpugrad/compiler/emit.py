@@ -115,6 +115,28 @@ def text_of(
     return symbols.write({names[x]: (made[x], x.dtype) for x in step.results})
 
 
+def described(text: symbols.Text, sums: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """What a loop computes, for people: a result that others use is called by its name."""
+    results = {x: name for name, x in reversed(text.values.items()) if name not in sums}
+
+    def said(expression: str) -> str:
+        named = re.sub(r"\bv\d+\b", lambda m: results.get(m[0], m[0]), expression)
+        return named.replace("gpugrad::", "")
+
+    for line in text.locals:
+        parts = re.fullmatch(r"const (.+?) (v\d+) = (.*);", line)
+        assert parts is not None
+        kind, name, expression = parts.groups()
+        yield f"{results.get(name, f'{kind} {name}')} = {said(expression)}"
+    for result, expression in text.values.items():
+        if result in sums:
+            axes = ", ".join(map(str, sums[result]))
+            over = f"axes {axes}" if len(sums[result]) > 1 else f"axis {axes}"
+            yield f"{result} = sum over {over} of {said(expression)}"
+        elif results[expression] != result or not _LOCAL.fullmatch(expression):
+            yield f"{result} = {said(expression)}"
+
+
 def with_text(program: Program, numbers: Mapping[Value, Any]) -> Program:
     """With loops that have no text, for a number in them, as single instructions again."""
     steps: list[Instruction] = []
@@ -194,6 +216,8 @@ class Emitter:
         self._outputs = self._output_places()
         self.sure = self._sure_outputs()
         self._stored = dict(self._update_places())
+        for held, value in program.updates:
+            names.call(value, f"{names[held]}_new")
 
     # ---- what is known before
 
@@ -328,6 +352,15 @@ class Emitter:
 
     # ---- lines
 
+    def header(self) -> Iterator[str]:
+        """What the inputs are, as comments."""
+        kinds = {"argument": "", "captured": "", "gradient": ", from before"}
+        held = {value for value, _ in self.program.updates}
+        for value, kind, _ in self.program.inputs:
+            if kind in kinds:
+                what = f"{value.dtype} {value.shape}{kinds[kind]}"
+                yield f"# {self.names[value]}: {what}{', updated' * (value in held)}"
+
     def written(self) -> tuple[str, ...]:
         """Write all; the names of the outputs."""
         before = ""
@@ -413,17 +446,23 @@ class Emitter:
             view = perform(self._xp, step.function, args, options)
             if owner_of(view) is owner_of(self.places[source]):
                 self._settle(step.result, view)
-                given = self._texts(step.args[1:])
-                of = f" ({given})" if given else ""
-                self._note(
-                    f"{self.names[step.result]} is {step.function} of {self.names[source]}{of}"
-                )
+                self._note(f"{self.names[step.result]} is {self._view_text(step)}")
                 return
             self._separate(step.result)  # it was a copy: to be made in every call
         if step.function == "transpose" and len(step.args) == 1:
-            self._line(f"{self.names[step.result]} = {self.names[source]}.T")
+            self._line(f"{self.names[step.result]} = {self._view_text(step)}")
         else:
             self._other(step)
+
+    def _view_text(self, step: Instruction) -> str:
+        source, *rest = step.args
+        name = self.names[source]
+        if step.function == "transpose" and (not rest or rest[0] is None):
+            return f"{name}.T"
+        if step.function == "getitem":
+            key = rest[0] if isinstance(rest[0], tuple) else (rest[0],)
+            return f"{name}[{', '.join(map(_index_text, key))}]"
+        return f"{step.function}({', '.join(map(str, (name, *rest)))})"
 
     def _reduction(self, step: Instruction) -> None:
         x, *rest = step.args
@@ -481,14 +520,8 @@ class Emitter:
         self.loops.append(Loop(name, step.shape, inputs, outputs, sums, text))
         self.steps.append(step)
         call = (len(self.loops) - 1, [*given, *step.results])
-        for line in text.locals:
-            self._note(line.removeprefix("const ").rstrip(";").replace("gpugrad::", ""))
-        said: dict[str, str] = {}
-        for result, expression in text.values.items():
-            of = said.setdefault(expression.replace("gpugrad::", ""), result)
-            of = expression.replace("gpugrad::", "") if of == result else of
-            over = f"sum over axes {sums[result]} of " if result in sums else ""
-            self._note(f"{result} = {over}{of}")
+        for line in described(text, sums):
+            self._note(line)
         self._run(call)
 
     def _run(self, call: tuple[int, list[Value]]) -> None:
@@ -567,6 +600,13 @@ def parts_of(step: Fused) -> Iterator[Instruction]:
         yield replace(part, results=tuple(own[x] for x in part.results))
 
 
+def _index_text(x: Any) -> str:
+    if not isinstance(x, slice):
+        return "..." if x is ... else str(x)
+    ends = ["" if end is None else str(end) for end in (x.start, x.stop)]
+    return ":".join(ends if x.step is None else [*ends, str(x.step)])
+
+
 def _is_reduction(step: Instruction) -> bool:
     known = step.options.keys() <= {"axis", "dtype", "keepdims"} and len(step.args) <= 4
     return step.function in _REDUCTIONS and isinstance(step.args[0], Value) and known
@@ -577,9 +617,15 @@ def _may_fail(step: Instruction) -> bool:
 
 
 def _heading(step: Instruction) -> str:
-    note = step.note
-    of = f", {note.operation}" if note.operation else ""
-    return f"{note.phase}{of} ({os.path.basename(note.file)}:{note.line})"
+    notes = [part.note for part in step.body] if isinstance(step, Fused) else [step.note]
+    phases = dict.fromkeys(note.phase for note in notes)
+    of = f" of {notes[0].operation}" if len(set(notes)) == 1 and notes[0].operation else ""
+    places = dict.fromkeys((os.path.basename(note.file), note.line) for note in notes)
+    lines: dict[str, list[str]] = {}
+    for file, line in places:
+        lines.setdefault(file, []).append(str(line))
+    where = ", ".join(f"{file}:{','.join(numbers)}" for file, numbers in lines.items())
+    return f"{' and '.join(phases)}{of} ({where})"
 
 
 def _drawing(step: Instruction) -> Callable[..., Any]:

@@ -282,3 +282,63 @@ def test_a_whole_array_that_is_written_is_what_is_written():
     (out,) = Interpreter(passes.lower(recorded(f, X, Y)))([x, Y])
     np.testing.assert_array_equal(out, expected + 1)
     np.testing.assert_array_equal(x, expected)
+
+
+def test_zeros_of_both_signs_are_not_one_number():
+    x = np.array([1.0, 2.0])
+    signs = gg.asarray(np.array([0.0, -0.0]))
+    program = recorded(lambda x: gg.copysign(x, gg.ones((2,)) * signs), x)
+    constants = passes.numbers_of(passes.fold(program))
+    assert all(value != 0 for value in constants.values())
+    ones = recorded(lambda x: x * gg.asarray([0.0, -0.0]), x)
+    assert passes.numbers_of(passes.fold(ones)) == {}
+
+
+@pytest.mark.parametrize(
+    "f", [lambda x: x * 1, lambda x: x / 1, lambda x: x * gg.ones((2,)), lambda x: x + -0.0]
+)
+def test_a_complex_product_with_one_stays(f):
+    """Of -0 and of infinities it may be something else."""
+    x = np.array([complex(-0.0, -0.0), 2 - 1j])
+    before = recorded(f, x)
+    after = passes.drop(passes.simplify(passes.fold(before)))
+    assert len(functions(after)) >= 1
+
+
+def test_numbers_of_numpy_are_told_apart():
+    zeros = [np.float32(0.0), np.float32(-0.0), np.float64(0.0), 0.0]
+    assert len({passes._key(x) for x in zeros}) == 4
+    assert passes._key(np.float32(2)) == passes._key(np.float32(2))
+
+
+def test_no_loop_uses_a_sum_that_it_makes():
+    def f(x):
+        e = gg.exp(x)
+        share = e / gg.sum(e, axis=1, keepdims=True)
+        return share * e
+
+    program = passes.optimise(recorded(f, X), passes.HOST)
+    for loop in loops(program):
+        assert not any(x in loop.sums for part in loop.body for x in part.operands())
+
+
+def test_draws_stay_in_order():
+    generator = gg.random.Generator(0, "cpu")
+
+    def f(x):
+        late = gg.sum(gg.tanh(gg.cumulative_sum(gg.sin(x), axis=0)), axis=0)
+        return generator.gamma(gg.exp(late)), generator.uniform(shape=4), generator.gamma(x)
+
+    before = recorded(f, X)
+    drawn = [s.results for s in before.instructions if s.function == "draw"]
+    after = passes.optimise(before, passes.HOST)
+    assert [s.results for s in after.instructions if s.function == "draw"] == drawn
+
+
+def test_one_function_that_takes_several_passes_is_a_loop():
+    assert len(loops(passes.optimise(recorded(gg.nn.Sigmoid(), X), passes.HOST))) == 1
+    assert not loops(passes.optimise(recorded(gg.exp, X), passes.HOST))
+    large = np.zeros(1 << 16)
+    assert len(loops(passes.optimise(recorded(gg.exp, large), passes.HOST))) == 1
+    spread = passes.optimise(recorded(lambda x: gg.broadcast_to(x, (1 << 14, 4)), V), passes.HOST)
+    assert functions(spread) == ["broadcast_to"]

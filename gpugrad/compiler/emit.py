@@ -183,6 +183,7 @@ class Emitter:
         steps: what each of the loops is.
         runs: loops that are called together, each with the values of its inputs and outputs.
         lent: number of an output -> its buffer, which is the user's while somebody holds it.
+        examples: arrays as they come with a call, of inputs and of views of them.
         sure: numbers of outputs that are computed when all that may fail is done.
     """
 
@@ -201,7 +202,7 @@ class Emitter:
         self.lent: dict[int, Any] = {}
         self.allocated = 0
         self._xp = xp
-        self._arrays = arrays
+        self.examples = dict(arrays)
         self._calls: dict[str, str] = {}  # function -> its name in the scope
         self._free: list[Any] = []  # buffers whose value is not needed any more
         self._buffer_of: dict[Value, Any] = {}
@@ -449,6 +450,11 @@ class Emitter:
                 self._note(f"{self.names[step.result]} is {self._view_text(step)}")
                 return
             self._separate(step.result)  # it was a copy: to be made in every call
+        elif source in self.examples:
+            args, options = map_values(self.examples.__getitem__, (step.args, step.options))
+            view = perform(self._xp, step.function, args, options)
+            if owner_of(view) is owner_of(self.examples[source]):
+                self.examples[step.result] = view
         if step.function == "transpose" and len(step.args) == 1:
             self._line(f"{self.names[step.result]} = {self._view_text(step)}")
         else:
@@ -495,7 +501,7 @@ class Emitter:
     def _loop(self, step: Fused, i: int) -> None:
         text = text_of(step, self.names, self._numbers)
         given = [x for x in step.args if self.names[x] in text.variables]
-        moved = [x for x in given if x not in self.places and x not in self._arrays]
+        moved = [x for x in given if x not in self.places and x not in self.examples]
         for value in moved:
             self._fix(value)
         if moved:
@@ -538,7 +544,7 @@ class Emitter:
         self._is_running = True
 
     def _operand(self, value: Value, shape: tuple[int, ...]) -> Operand:
-        array = self.places[value] if value in self.places else self._arrays[value]
+        array = self.places[value] if value in self.places else self.examples[value]
         spread = np.lib.stride_tricks.as_strided(
             np.empty(0, np.uint8), value.shape, _strides(array)
         )

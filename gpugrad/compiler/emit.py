@@ -43,6 +43,7 @@ _WORDS = (
 _LOCAL = re.compile(r"v\d+|loops_\d+")
 _MACRO = re.compile(r"_.*|(M|FP|U?INT\w*|HUGE|MATH)_\w+")
 _REDUCTIONS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
+_INTO = ("cumsum", "cumprod", "concatenate")  # which can put their result somewhere, in NumPy
 _ALIGNMENT = 64  # bytes, of buffers: a line of the cache, and the widest vector
 
 
@@ -426,6 +427,11 @@ class Emitter:
             self._out(step.result)
             given = f"{self.names[step.result]}, {self._text(step.args[0])}"
             self._line(f"{self._call('copyto')}({given}, 'unsafe')")
+        elif step.function in _INTO and step.result.device.kind == "cpu":
+            self._out(step.result)
+            options = {**step.options, "out": step.result}
+            given = f"{self._texts(step.args)}{self._options(options)}"
+            self._line(f"{self._call(step.function)}({given})")
         elif _is_reduction(step):
             self._reduction(step)
         else:
@@ -483,8 +489,7 @@ class Emitter:
         names = ", ".join(self.names[x] for x in step.results)
         if step.several and len(step.results) == 1:
             names += ","
-        said = {k: x for k, x in step.options.items() if k != "dtype" or x is not None}
-        options = "".join(f", {k}={self._text(x)}" for k, x in said.items())
+        options = self._options(step.options)
         if step.function == "draw":
             given = self._texts(step.args[2:])
             self._line(f"{names} = {self._constant(_drawing(step), 'draw')}({given})")
@@ -576,6 +581,10 @@ class Emitter:
         name = self.names.free(f"{name}_{len(self.scope)}")
         self.scope[name] = x
         return name
+
+    def _options(self, options: Mapping[str, Any]) -> str:
+        said = {k: x for k, x in options.items() if k != "dtype" or x is not None}
+        return "".join(f", {k}={self._text(x)}" for k, x in said.items())
 
     def _texts(self, args: Sequence[Any]) -> str:
         return ", ".join(map(self._text, args))

@@ -351,6 +351,9 @@ class _Fusion:
                 self._uses[value] += 1
         for value in program.wanted():
             self._uses[value] += 1
+        self._wanted = set(program.wanted())
+        self._number = {step: i for i, step in enumerate(program.instructions)}
+        self._users: dict[Value, list[tuple[_Group, Instruction]]] = defaultdict(list)
         self._group_of: dict[Value, _Group] = {}
         self._readers: dict[Value, list[_Group]] = defaultdict(list)
         self._groups: list[_Group] = []
@@ -360,6 +363,10 @@ class _Fusion:
     def fused(self) -> Program:
         for step in self._program.instructions:
             self._place(step)
+        for group in self._groups:
+            for step in group.steps:
+                for value in step.operands():
+                    self._users[value].append((group, step))
         out: list[Instruction] = []
         for group in _in_order(self._groups):
             out += self._emit(group)
@@ -480,7 +487,7 @@ class _Fusion:
             yield from group.steps
             return
         own = {value for step in group.steps for value in step.results}
-        body = sorted(group.steps, key=self._program.instructions.index)
+        body = sorted(group.steps, key=self._number.__getitem__)
         body = self._with_scalars(body, own)
         own = {value for step in body for value in step.results}
         inside: dict[Value, int] = defaultdict(int)
@@ -527,17 +534,14 @@ class _Fusion:
         return [*added.values(), *body]
 
     def _is_used_outside(self, value: Value, group: _Group) -> bool:
-        if any(value is x for x in self._program.wanted()):
+        if value in self._wanted:
             return True
-        for other in self._groups:
-            if other is not group and any(value is x for s in other.steps for x in s.operands()):
-                # of a scalar, loops compute it themselves
-                if value not in self._scalars or other.shape is None:
-                    return True
-                if any(
-                    value is x for s in other.steps if s.result in other.sums for x in s.operands()
-                ):
-                    return True
+        for other, step in self._users[value]:
+            # of a scalar, loops compute it themselves
+            if other is not group and (
+                value not in self._scalars or other.shape is None or step.result in other.sums
+            ):
+                return True
         return False
 
 

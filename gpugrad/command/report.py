@@ -13,8 +13,7 @@ from typing import Any
 import gpugrad as gg
 
 from .. import backends
-from ..compiler.emit import is_view
-from ..compiler.program import Fused, Instruction, Program
+from ..compiler import summary
 from . import info
 from .bandwidth import COPY, CROSS_ENTROPY
 from .tasks import COMPILED
@@ -161,16 +160,16 @@ class Counts:
 
     def add(self, label: str, step: Any, launches: int | None) -> None:
         """Enter a recorded step; `launches` of kernels by a call of it."""
-        before, after = (_work(program) for program in (step.program, step.runner.program))
+        before, after = step.program, step.runner.program
         self.rows.append(
             {
                 "label": label,
-                "recorded": len(before),
-                "instructions": len(after),
-                "loops": sum(isinstance(x, Fused) for x in after),
+                "recorded": len(summary.computed(before)),
+                "instructions": len(summary.computed(after)),
+                "loops": summary.loops(after),
                 "launches": launches,
-                "recorded_bytes": _moved(before),
-                "bytes": _moved(after),
+                "recorded_bytes": summary.bytes_moved(before),
+                "bytes": summary.bytes_moved(after),
                 "buffers": getattr(step.runner, "memory", None),  # None: not planned
             }
         )
@@ -194,16 +193,6 @@ class Counts:
             "  KiB: what they read and write, as recorded and as run; memory beside the inputs.",
         ]
         return "\n".join(lines)
-
-
-def _work(program: Program) -> list[Instruction]:
-    """The instructions that compute something."""
-    return [x for x in program.instructions if not is_view(x)]
-
-
-def _moved(instructions: Sequence[Instruction]) -> int:
-    """The bytes that they read and write, each array once in each of them."""
-    return sum(x.nbytes for step in instructions for x in {*step.operands(), *step.results})
 
 
 def machine(device: gg.Device, threads: int | None, libraries: Sequence[str]) -> dict[str, Any]:

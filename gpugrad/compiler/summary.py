@@ -17,8 +17,8 @@ def summary(before: Program, after: Program) -> str:
     """
     rows = [
         ("", "recorded", "run"),
-        ("operations", *(f"{len(_computed(x)):,}" for x in (before, after))),
-        ("fused loops", *(f"{_loops(x):,}" for x in (before, after))),
+        ("operations", *(f"{len(computed(x)):,}" for x in (before, after))),
+        ("fused loops", *(f"{loops(x):,}" for x in (before, after))),
         ("bytes moved", *(f"{bytes_moved(x):,}" for x in (before, after))),
         ("peak memory, bytes", *(f"{peak_memory(x):,}" for x in (before, after))),
     ]
@@ -27,17 +27,19 @@ def summary(before: Program, after: Program) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _computed(program: Program) -> list[Instruction]:
+def computed(program: Program) -> list[Instruction]:
+    """The instructions that compute something: views do not."""
     return [step for step in program.instructions if not is_view(step)]
 
 
-def _loops(program: Program) -> int:
+def loops(program: Program) -> int:
+    """How many of them are fused loops."""
     return sum(isinstance(step, Fused) for step in program.instructions)
 
 
 def bytes_moved(program: Program) -> int:
     """What all instructions read and write: of each, every operand and result once; views none."""
-    return sum(x.nbytes for s in _computed(program) for x in {*s.operands(), *s.results})
+    return sum(x.nbytes for s in computed(program) for x in {*s.operands(), *s.results})
 
 
 def peak_memory(program: Program) -> int:

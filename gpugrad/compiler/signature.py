@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .. import backends, modes, tape
+from ..optim import _Optimizer
 from ..tape import Leaf, mark_owners_changed, owner_of
 from ..tensor import Tensor
 from ..trees import flatten
 from . import recorder
-from .guards import ABSENT, Writer, is_plain, same, unwrapped, watch, write_watched
+from .guards import ABSENT, Watched, Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Value
 from .recording import Made, Recording, Sink, is_array, shares
 
@@ -196,19 +197,38 @@ def names_of(recording: Recording, signature: Signature) -> dict[Value, str]:
     """Names of the inputs, as the user has them."""
     names = {}
     of_array = {id(array): signature.names.get(id(t())) for t, array, _ in recording.tensors}
+    of_state = dict(_states(signature.watched))
     for value, kind, source in recording.program.inputs:
         if kind == "argument":
             name: str | None = signature.labels[source]
         elif kind == "gradient":
             name = f"{signature.leaf_name(source)}.grad"
         else:
-            name = of_array.get(id(source)) or signature.names.get(id(source))
+            known = of_array.get(id(source)) or signature.names.get(id(source))
+            name = known or of_state.get(id(source))
         if name is not None:
             names[value] = name
     for sink, number in recording.gradients:
         if number is not None:
             names[recording.program.outputs[number]] = f"{signature.leaf_name(sink)}.grad"
     return names
+
+
+def _states(watched: Iterable[Watched]) -> Iterator[tuple[int, str]]:
+    """The arrays that optimisers hold: id and name."""
+
+    def arrays(name: str, x: Any) -> Iterator[tuple[int, str]]:
+        if isinstance(x, (list, tuple)):
+            for i, item in reversed(list(enumerate(x))):  # of one array the first name stays
+                yield from arrays(f"{name}[{i}]", item)
+        else:
+            yield id(x), name
+
+    for x in watched:
+        if isinstance(x.value, _Optimizer):
+            for attribute in ("_rates", "_velocities", "_moments", "_tables"):
+                state = getattr(x.value, attribute, ())
+                yield from arrays(f"{x.name}.{attribute[1:]}", state)
 
 
 def write_bind(recording: Recording | None, signature: Signature) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from test_compile_ops import on_device as all_on_device
 
 import gpugrad as gg
 from gpugrad import backends
+from gpugrad.compiler import cuda as cuda_runner
 from gpugrad.testing.table import ROWS
 
 
@@ -275,6 +276,32 @@ def test_loops_of_several_shapes_are_one_kernel(cuda, emulated):
         for result in results:
             assert_close(result, f(*xs), "")
         assert runner.kernels == 1
+
+
+def test_sums_of_arrays_by_columns(cuda, cupy):
+    """A result, of which there are views, keeps its strides, whatever makes it."""
+    with gg.device(cuda):
+        x = on_device(values(2, 3, 200))
+
+        def f(x):
+            total = gg.sum(gg.exp(gg.permute_dims(x, (2, 1, 0))) * 2, axis=0)
+            return gg.sin(gg.reshape(total, (6,))) + 1, total * 2
+
+        results, _ = replayed(f, *[(x,)] * 4)
+        for result in results:
+            assert_close(result, f(x), "")
+
+        given = []
+
+        def kernel(*arrays, **options):
+            given.append(len(arrays))
+            return cupy.sum(arrays[0], **options)
+
+        out = cupy.zeros((3, 2))
+        cuda_runner._sum_into(kernel, x.data.T, out, axis=0)
+        assert given == [1]
+        assert out.flags.c_contiguous
+        np.testing.assert_allclose(host(out), values(2, 3, 200).T.sum(0))
 
 
 def test_an_index_into_the_middle(cuda):

@@ -411,6 +411,7 @@ class _Emitter(Emitter):
             self._backend,
             fusion.Kernel(part.name, inputs, {name: value.dtype}, part.text, value.dtype),
         )
+        kernel = functools.partial(_sum_into, kernel)
         options = {"axis": axes, "keepdims": len(value.shape) == len(part.shape)}
         shapes = [part.shape if x.shape != part.shape else None for _, x in part.given]
         arrays = [*(x for _, x in part.given), value]
@@ -550,6 +551,19 @@ def _summing(backend: Backend, kernel: fusion.Kernel) -> Callable[..., Any]:
     if key not in _sums:
         _sums[key] = backend.kernel(kernel)
     return _sums[key]
+
+
+def _sum_into(kernel: Callable[..., Any], *arrays: Any, **options: Any) -> None:
+    """A reduction kernel's result in the last of the arrays, which is C-contiguous.
+
+    Of one array by columns CuPy may make it by CUB, also by columns: the result it is given would
+    have other strides from then on, and views of it would not.
+    """
+    *given, out = arrays
+    if len(given) == 1 and given[0].flags.f_contiguous and out.ndim > 1:
+        out[...] = kernel(*given, **options)
+    else:
+        kernel(*given, out, **options)
 
 
 def _overlap(some: Sequence[Any], others: Sequence[Any]) -> bool:

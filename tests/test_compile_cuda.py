@@ -415,6 +415,18 @@ def test_a_function_that_cannot_be_captured(cuda):
     assert "cuBLAS" in runner.reason
 
 
+def test_transforms_are_not_captured():
+    """Emulated devices have no cuFFT, but what a program shows is the same on the CPU."""
+    for f, n, is_one in (
+        (gg.fft.fft, 4, True),
+        (lambda x: gg.convolve(x, x), 4096, False),
+        (lambda x: gg.convolve(x, x), 4097, True),
+    ):
+        compiled = gg.compile(f)
+        compiled(gg.asarray(values(n)))
+        assert ("cuFFT" in cuda_runner._hindrance(compiled.steps[-1].program)) == is_one
+
+
 def test_products_that_cublas_does_not_take(cuda):
     with gg.device(cuda):
         x = on_device(np.arange(12).reshape(3, 4))

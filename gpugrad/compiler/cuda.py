@@ -15,6 +15,7 @@ import numpy as np
 from .. import backends, fusion, modes, symbols
 from ..backends import Backend
 from ..cuda.graph import CaptureError, Graph
+from ..cuda.kernels import LONGEST_DIRECT
 from ..cuda.source import source_of
 from ..tape import Leaf
 from .emit import Emitter, Names, described, is_view, parts_of, text_of
@@ -193,7 +194,16 @@ def _hindrance(program: Program) -> str:
     for step in program.instructions:
         if step.function == "draw" and step.operands():
             return f"{step.args[1]} random numbers are drawn with parameters that are computed"
+        if _transforms(step):
+            return f"{step.function} may work in memory of cuFFT's plans, which CuPy may free"
     return ""
+
+
+def _transforms(step: Instruction) -> bool:
+    """Whether cuFFT may run, in memory of plans that CuPy keeps for a while."""
+    if step.function == "convolve":
+        return min(x.size for x in step.operands()) > LONGEST_DIRECT
+    return step.function in ("fftn", "ifftn", "irfftn", "rfftn")
 
 
 def _without_draws(program: Program) -> tuple[Program, list[Instruction]]:

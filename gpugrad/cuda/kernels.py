@@ -242,7 +242,7 @@ def _optimizer_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
     return {"adam_step": adam_step, "sgd_step": sgd_step}
 
 
-_LONGEST_DIRECT = 4096  # a convolution by sums
+LONGEST_DIRECT = 4096  # a convolution by sums
 _NARROW = 2**30  # elements, for which indices have 32 bits
 
 
@@ -302,7 +302,7 @@ def _patch_kernels(cp: Any) -> dict[str, Callable[..., Any]]:
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             raise TypeError(MIXED)
         m, n = a.size, b.size
-        if min(m, n) > _LONGEST_DIRECT:
+        if min(m, n) > LONGEST_DIRECT:
             return cp.convolve(a, b, mode)
         dtype = np.result_type(a, b)
         work = np.dtype(np.int64) if dtype.kind in "biu" else dtype

@@ -304,6 +304,21 @@ def test_sums_of_arrays_by_columns(cuda, cupy):
         np.testing.assert_allclose(host(out), values(2, 3, 200).T.sum(0))
 
 
+def test_kernels_of_many_arrays(cuda):
+    """Their parameters fit into 4 KiB, of which an array with more axes takes more."""
+    with gg.device(cuda):
+        for shape, kernels in (((3,), 1), ((1, 3, 1, 1, 1), 2)):
+            xs = [on_device(values(*shape, seed=k)) for k in range(30)]
+
+            def f(*xs):
+                return [gg.exp(x) + k for k, x in enumerate(xs)]
+
+            results, runner = replayed(f, *[xs] * 4)
+            for result in results:
+                assert_close(result, f(*xs), "")
+            assert runner.kernels == kernels
+
+
 def test_an_index_into_the_middle(cuda):
     """Operands that are broadcast along inner axes, and views that lie otherwise."""
     with gg.device(cuda):

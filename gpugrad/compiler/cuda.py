@@ -22,7 +22,7 @@ from .emit import Emitter, Names, described, is_view, parts_of, text_of
 from .passes import CUDA, is_elementwise, optimise
 from .program import Fused, Input, Instruction, Program, Value, perform
 
-_MOST_ARRAYS = 64  # of a kernel: its parameters have 4 KiB, of which an array takes 32 bytes
+_MOST_BYTES = 4000  # of arrays: parameters of a kernel have 4096 on old GPUs, and in CUDA 12.0
 
 
 class Runner:
@@ -252,6 +252,17 @@ class _Part(NamedTuple):
     made: list[tuple[str, Value]]
     text: symbols.Text
 
+    @property
+    def bytes(self) -> int:
+        """What its arrays take of the parameters of a kernel, at most."""
+        shapes = [x.shape for _, x in (*self.given, *self.made)]
+        return sum(_bytes(max(len(x), len(self.shape))) for x in shapes)
+
+
+def _bytes(ndim: int) -> int:
+    """What an array takes of a kernel's parameters: address and size, and a length and a stride."""
+    return 16 + 16 * ndim
+
 
 class _Kernel(NamedTuple):
     """A kernel on arrays some of which are to be broadcast."""
@@ -299,8 +310,9 @@ class _Copies:
     def fill(self, room: Mapping[int, Any], arrays: Sequence[Any]) -> list[Any]:
         """The arrays, copied where there is room."""
         full = [k for k, x in room.items() if x.size]
-        for start in range(0, len(full), _MOST_ARRAYS // 2):
-            some = full[start : start + _MOST_ARRAYS // 2]
+        step = _MOST_BYTES // max((2 * _bytes(x.ndim) for x in room.values()), default=1)
+        for start in range(0, len(full), step):
+            some = full[start : start + step]
             made = self._kernel(tuple(some))
             made.kernel(*(arrays[k] for k in some), *(room[k] for k in some), size=made.size)
         return [room.get(k, x) for k, x in enumerate(arrays)]
@@ -442,14 +454,14 @@ class _Emitter(Emitter):
 
     def _fits(self, part: _Part) -> bool:
         """Whether a part can run beside those of the queue, in any order."""
-        read, written, count = [], [], 0
+        read, written, count = [], [], part.bytes
         for other in self._queue:
             read += [self.places[x] for _, x in other.given if x in self.places]
             written += [self.places[x] for _, x in other.made]
-            count += len(other.given) + len(other.made)
+            count += other.bytes
         needs = [self.places[x] for _, x in part.given if x in self.places]
         makes = [self.places[x] for _, x in part.made]
-        if count + len(part.given) + len(part.made) > _MOST_ARRAYS:
+        if count > _MOST_BYTES:
             return False
         return not (_overlap(makes, [*read, *written]) or _overlap(needs, written))
 

@@ -180,7 +180,7 @@ class Runner:
         count = getrefcount(self._scope[name]) - self._idle[i]
         if gradient is None or gradient.data is not self._scope[name]:
             return count > 0
-        return count > 1 or getrefcount(gradient) > 3  # the leaf, this variable, the call
+        return count > 1 or getrefcount(leaf.grad) > 3  # the leaf, the variable, the call
 
 
 def _place(x: Any) -> tuple:

@@ -191,6 +191,23 @@ def test_arguments_that_stay_are_read_where_they_are(cuda):
         np.testing.assert_array_equal(host(held), values(4, seed=1))
 
 
+def test_arguments_that_move_keep_their_layout(cuda):
+    """Kernels are compiled for it, which CUDA need not allow during a capture."""
+    with gg.device(cuda):
+
+        def f(x):
+            return gg.exp(x) @ x.T
+
+        compiled = gg.compile(f)
+        for k in range(4):
+            x = values(3, 4, seed=k)
+            got = compiled(gg.matrix_transpose(on_device(x)))
+            np.testing.assert_allclose(host(got), np.exp(x.T) @ x, rtol=1e-12)
+    runner = runner_of(compiled)
+    assert runner.captured
+    assert runner._held[0].strides == (8, 32)
+
+
 def test_arguments_that_are_written(cuda):
     with gg.device(cuda):
 

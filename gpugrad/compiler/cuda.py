@@ -158,8 +158,9 @@ class Runner:
 
     def _capture(self, given: list[Any]) -> bool:
         held = [
-            x if fixed else self._backend.xp.empty(value.shape, value.dtype)
-            for x, fixed, value in zip(given, self._fixed, self._values)
+            # with the order of axes that kernels are compiled for and products were made of
+            x if fixed else self._backend.xp.empty_like(x)
+            for x, fixed in zip(given, self._fixed)
         ]
         self._held, self._graph, self._is_stale = held, None, False
         try:

@@ -1,5 +1,7 @@
 """Compiled functions on a CUDA device: generated kernels, and CUDA graphs of them."""
 
+import threading
+
 import numpy as np
 import pytest
 from helpers import host, launches, leaf
@@ -543,6 +545,58 @@ def test_streams(cuda, cupy):
     runner = runner_of(compiled)
     assert runner.captured
     assert runner._stream.ptr == streams[1].ptr
+
+
+@pytest.fixture
+def waits(cupy, monkeypatch):
+    """The events that streams have been made to wait for."""
+    events = []
+    kind = cupy.cuda.Stream.__mro__[1]
+    wait = kind.wait_event
+    monkeypatch.setattr(kind, "wait_event", lambda *args: (events.append(args[1]), wait(*args)))
+    return events
+
+
+def test_a_first_replay_elsewhere(cuda, cupy, waits):
+    """Buffers may be memory that is still in use where they were taken."""
+    with gg.device(cuda):
+        x = on_device(values(3))
+        compiled = gg.compile(lambda x: gg.sum(gg.exp(x)) * 2)
+        compiled(x)
+        assert not waits
+        with cupy.cuda.Stream(non_blocking=True):
+            compiled(x)
+        assert len(waits) == 1
+
+
+def test_default_streams_of_threads(cuda, cupy, waits):
+    """All have one address: what was queued by another thread is waited for all the same."""
+    w = gg.asarray(np.zeros(3), device=cuda)
+    x = gg.asarray(values(3), device=cuda)
+
+    def f(x):
+        w[...] = w + x
+
+    compiled = gg.compile(f)
+
+    def work():
+        with cupy.cuda.Stream.ptds:
+            compiled(x)
+            compiled(x)
+
+    done = []
+    for _ in range(2):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert set(done) <= set(waits)
+        done.append(runner_of(compiled)._done)
+    assert None not in done
+    compiled(x)
+    compiled(x)
+    np.testing.assert_allclose(host(w), 6 * values(3))
+    assert runner_of(compiled).captured
+    assert runner_of(compiled)._done is None
 
 
 def test_a_caller_that_captures(cuda, cupy):

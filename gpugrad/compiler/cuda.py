@@ -68,7 +68,9 @@ class Runner:
         self._lock = threading.Lock()
         self._graph: Graph | None = None
         self._is_stale = True  # whether it is to be captured (again)
-        self._stream: Any = None  # of the last call
+        # of the last call; at first the one whose work may be using what the buffers were before
+        self._stream: Any = self._backend.xp.cuda.get_current_stream()
+        self._done: Any = None  # the event of its end, where no other thread can name the stream
         self._held: list[Any] = []  # what the graph reads in place of what comes with a call
         self._fixed: list[bool] = []  # whether that is the caller's own array
         self._seen: list[tuple] | None = None  # where what came with the last call was
@@ -101,6 +103,7 @@ class Runner:
         # number of an output -> its name, and the leaf it is the gradient of
         self._lent = {i: (outputs[i], leaf) for i, leaf in leaves.items() if i in emitter.lent}
         self._idle: dict[int, int] = {}  # references to it when nobody holds it
+        self._mark_end()
 
     @property
     def launches(self) -> int | None:
@@ -116,7 +119,9 @@ class Runner:
             room = self._copies.room(self._lent if is_ready else ())
             found = self._launched(given) if is_ready else self._function(*given)
             self._seen = [_place(x) for x in given]
-            return self._copies.fill(room, found)
+            results = self._copies.fill(room, found)
+            self._mark_end()
+            return results
 
     # ---- as a graph
 
@@ -142,8 +147,10 @@ class Runner:
             del self._lent[i]
         if stream.is_capturing():  # for the caller, to whose graph this call belongs then
             return False
-        if self._stream is not None and stream.ptr != self._stream.ptr:
-            # what the last call queued elsewhere uses the buffers that this one writes
+        # what the last call queued elsewhere uses the buffers that this one writes
+        if self._done is not None:
+            stream.wait_event(self._done)
+        elif stream.ptr != self._stream.ptr:
             stream.wait_event(self._stream.record())
         self._stream = stream
         if self.reason or self._seen is None:
@@ -155,6 +162,15 @@ class Runner:
             if self._fixed[k] and _place(given[k]) != _place(held):
                 self._fixed[k], self._is_stale = False, True
         return not self._is_stale or self._capture(given)
+
+    def _mark_end(self) -> None:
+        """Each thread's default stream has one and the same address, and is another."""
+        cuda, stream = self._backend.xp.cuda, self._stream
+        is_own = stream.ptr == cuda.runtime.streamPerThread
+        if is_own and not stream.is_capturing():
+            self._done = stream.record()
+        elif not is_own:
+            self._done = None
 
     def _capture(self, given: list[Any]) -> bool:
         held = [

@@ -15,6 +15,12 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.uniform(0.5, 2.0, (2, 3, 4))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def on_the_cpu():
+    with gg.device("cpu"):
+        yield
+
+
 @pytest.fixture(params=FORMS)
 def loops(request):
     return request.param

@@ -1445,6 +1445,25 @@ def test_old_values_that_are_returned(device):
     assert same is w
 
 
+def test_large_results_stay(device):
+    """Those of 30 KiB are lent: their memory is used again when nobody holds it."""
+
+    def f(x):
+        return x * 2, gg.sin(x) * 3 + 1
+
+    compiled, kept = gg.compile(f), {}
+    inputs = [on_device(values(60, 60, seed=i)) for i in range(12)]
+    for i, x in enumerate(inputs):
+        product, sine = compiled(x)
+        kept[i] = product, sine.data[1:]  # of one of them a view
+        del product, sine
+        for k, (a, b) in kept.items():
+            wanted = f(inputs[k])
+            assert_close((a, b), (wanted[0], wanted[1].data[1:]))
+        if i in (4, 8):
+            del kept[i - 1], kept[i - 3]
+
+
 def test_views_that_are_returned_after_a_write(device):
     def f(x):
         rows, turned = x[1:], x.T

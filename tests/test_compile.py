@@ -2,14 +2,16 @@
 
 import asyncio
 import copy
+import dataclasses
 import functools
 import gc
 import math
 import pickle
 import random as python_random
 import threading
+import types
 import weakref
-from collections import namedtuple
+from collections import deque, namedtuple
 
 import einops
 import numpy as np
@@ -154,6 +156,11 @@ def test_the_program_can_be_read(device):
         compiled(x, labels)
     assert "matmul(" in compiled.source
     assert compiled.source == compiled.steps[0].source
+
+
+def test_a_parameter_named_self(device):
+    compiled, x = gg.compile(lambda self, args: self * args), on_device(values(3))
+    assert_close(compiled(self=x, args=x), x * x)
 
 
 def test_results_keep_their_structure(device):
@@ -581,6 +588,173 @@ def test_what_methods_and_classes_name(device):
     assert len(compiled.steps) == 4
 
 
+@dataclasses.dataclass(slots=True)
+class Slots:
+    rate: float = 1.0
+
+
+class Rates:
+    rate = 1.0
+
+    def __init__(self):
+        self.own = 1.0
+
+    def __mul__(self, x):
+        return x * self.own
+
+    @classmethod
+    def scaled(cls, x):
+        return x * cls.rate
+
+
+class MoreRates(Rates):
+    def __mul__(self, x):
+        return super().__mul__(x) + 1
+
+
+def other_file(name):
+    """A module of the user's, with `f` and what `f` names."""
+    made = types.ModuleType(name)
+    text = "rate, rates, box = 1.0, {'rate': 1.0}, None\ndef f(x): return x * rate"
+    exec(compile(text, f"{name}.py", "exec"), vars(made))
+    made.__file__ = f"{name}.py"
+    made.box = types.SimpleNamespace(rate=1.0)
+    return made
+
+
+def places():
+    """(a function, what changes something that it reads)."""
+    slots, rates, more, other = Slots(), Rates(), MoreRates(), other_file("other")
+    numbers, keyed, many, queue = {1.0}, {"a": 1.0}, [1.0] * 100, deque([1.0])
+    many_keyed = dict.fromkeys(range(100), 1.0)
+
+    class Kept(Rates):
+        rate = 1.0
+
+    def named(x):
+        return x * named.rate
+
+    named.rate = 1.0
+
+    def total(x, all_of):
+        return sum((x * y for y in all_of), x)
+
+    return {
+        "slot": (lambda x: x * slots.rate, lambda: setattr(slots, "rate", 2.0)),
+        "class": (lambda x: x * Kept.rate, lambda: setattr(Kept, "rate", 2.0)),
+        "class method": (Kept.scaled, lambda: setattr(Kept, "rate", 2.0)),
+        "operator": (lambda x: rates * x, lambda: setattr(rates, "own", 2.0)),
+        "super": (lambda x: more * x, lambda: setattr(more, "own", 2.0)),
+        "getattr": (lambda x: x * rates.own, lambda: setattr(rates, "own", 3.0)),
+        "function": (named, lambda: setattr(named, "rate", 2.0)),
+        "module": (lambda x: x * other.rate, lambda: setattr(other, "rate", 2.0)),
+        "dict of a module": (
+            lambda x: x * other.rates["rate"],
+            lambda: other.rates.update(rate=2.0),
+        ),
+        "object of a module": (lambda x: x * other.box.rate, lambda: setattr(other.box, "rate", 2)),
+        "global of a module": (lambda x: other.f(x), lambda: setattr(other, "rate", 2.0)),
+        "set": (lambda x: total(x, numbers), lambda: numbers.add(2.0)),
+        "deque": (lambda x: total(x, queue), lambda: queue.append(2.0)),
+        "keys": (lambda x: total(x, keyed.values()), lambda: keyed.update(b=2.0)),
+        "long list": (lambda x: total(x, many), lambda: many.append(2.0)),
+        "long dict": (lambda x: total(x, many_keyed.values()), lambda: many_keyed.update({3: 2.0})),
+    }
+
+
+@pytest.mark.parametrize("name", places())
+def test_where_constants_may_be(name, device):
+    f, change = places()[name]
+    compiled = gg.compile(f)
+    x = on_device(values(3))
+    before = compiled(x)
+    assert_close(compiled(x), f(x))
+    assert len(compiled.steps) == 1
+    change()
+    assert_close(compiled(x), f(x))
+    assert abs(host(before) - host(f(x))).max() > 0.1
+    assert len(compiled.steps) == 2
+
+
+def test_a_hook_that_reads_something(device):
+    w, factor = leaf(values(3)), [2.0]
+    w.register_hook(lambda g: g * factor[0])
+
+    def f(x):
+        w.grad = None
+        gg.sum(w * x).backward()
+        return w.grad
+
+    compiled, x = gg.compile(f), on_device(values(3, seed=1))
+    for factor[0] in (1.0, 2.0, 3.0):
+        assert_close(compiled(x), f(x))
+
+
+@pytest.mark.parametrize(("start", "after"), [(True, False), (None, 1.0)])
+def test_a_flag_that_the_function_sets(start, after, device):
+    class State:
+        now = start
+
+    def f(x, state):
+        if state.now is start:
+            state.now = after
+            return x * 0
+        return x * 2
+
+    compiled, x, state, other = gg.compile(f), on_device(values(3)), State(), State()
+    for _ in range(3):
+        assert_close(compiled(x, state), f(x, other))
+    assert len(compiled.steps) == 2
+
+
+def test_a_tensor_that_is_replaced(device):
+    first, x = on_device(values(3)), on_device(values(3, seed=1))
+    box, array_box = types.SimpleNamespace(now=first), types.SimpleNamespace(now=first.data)
+    cell, items, keyed = first, [on_device(values(3)), first], {"now": first}
+
+    def attribute(x):
+        box.now = box.now + x
+        return box.now
+
+    def in_cell(x):
+        nonlocal cell
+        cell = cell + x
+        return cell
+
+    def in_list(x):
+        items[1] = items[1] + x
+        return items[1]
+
+    def in_dict(x):
+        keyed["now"] = keyed["now"] + x
+        return keyed["now"]
+
+    def taken(x):
+        return items.pop() + x
+
+    def array(x):
+        array_box.now = array_box.now + x.data
+        return array_box.now
+
+    for f in (attribute, in_cell, in_list, in_dict, taken, array):
+        refuses(f, x, match="was an array that is used.*return what is new")
+        assert box.now is cell is items[1] is keyed["now"] is first
+        assert array_box.now is first.data
+
+
+def test_a_tensor_that_is_made_in_the_first_call(device):
+    box = types.SimpleNamespace()
+
+    def f(x):
+        box.sum = box.sum + x if hasattr(box, "sum") else x * 1
+        return box.sum
+
+    compiled, x = gg.compile(f), on_device(values(3))
+    compiled(x)
+    with pytest.raises(gg.CompileError, match="is used outside"):
+        compiled(x)
+
+
 def test_the_memory_of_a_tensor_that_is_closed_over(device):
     w = on_device(values(3))
     compiled = gg.compile(lambda x: x * w)
@@ -695,6 +869,22 @@ def test_shapes_that_depend_on_values(f, device):
     refuses(f, on_device(values(2, 3)), match="shape depends on values|a value is read")
 
 
+def test_an_error_that_is_caught_inside(device):
+    def f(x):
+        try:
+            return x * float(x[0])
+        except RuntimeError:
+            return x
+
+    refuses(f, on_device(values(3)), match="a value is read")
+
+
+def test_an_array_with_the_bytes_of_another_machine():
+    swapped = np.arange(3.0).astype(">f8")
+    refuses(lambda x: x * 2, swapped, match="of another machine.*convert it")
+    refuses(lambda x: x * swapped, np.arange(3.0), match="of another machine.*convert it")
+
+
 def test_a_mask_that_is_constant(device):
     mask = [True, False, True]
     compare(lambda x: x[gg.asarray(mask)], (on_device(values(3)),), (on_device(values(3, seed=1)),))
@@ -714,6 +904,22 @@ def test_numbers_that_others_draw(device):
         x,
         match="made inside by something|is copied from cpu",
     )
+    held = np.empty(3)
+
+    def into(x):
+        generator.random(out=held)
+        return x
+
+    old, other = np.random.RandomState(0), python_random.Random(0)
+    for f in (
+        lambda x: x * generator.random(),
+        lambda x: x * float(old.uniform()),
+        lambda x: x * other.random(),
+        into,
+    ):
+        before = pickle.dumps((generator, old, other))
+        refuses(f, x, match="drawn from (generator|old|other).*gpugrad.random")
+        assert pickle.dumps((generator, old, other)) == before
     assert 0 <= np.random.rand() < 1
 
 

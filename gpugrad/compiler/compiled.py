@@ -112,7 +112,7 @@ class Step:
         checks: int,
         loops: str | None = None,
     ) -> None:
-        signature.watch()
+        signature.watch(recording)
         self.recording = recording
         self.checks = checks
         self.lock = threading.Lock()
@@ -218,7 +218,7 @@ class Compiled(Generic[P, R]):
         bound._recordings = found
         return bound
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         step = self._recordings.last
         if step is None or (arrays := step.bind(args, kwargs)) is None:
             return self._look(args, kwargs)
@@ -340,13 +340,17 @@ def compile(
       type. A number that changes from call to call is best given as a tensor of shape ();
     - what `f` closes over, as far as it can be seen: that its tensors have the memory they had;
       Python constants, functions and objects in its closure, defaults, the globals it names, the
-      attributes of `gg.nn.Module`s, and those attributes of other objects that its code names;
+      items of lists, dicts, sets and deques (up to 4,096), the attributes of `gg.nn.Module`s, and
+      those attributes of other objects, classes and modules that its code names. Functions that it
+      calls are looked at in the same way, but not those of gpugrad, Python and installed packages;
     - which leaves have a `.grad` when that is asked, the default device, and `no_grad`,
       `deterministic` and `check_bounds`.
 
     What `f` does to Python objects (a counter, a list, a file) happens while it is recorded and not
-    again; lists and dicts among the arguments are copies inside. What a library other than gpugrad
-    computes inside from something else than tensors stays what it was.
+    again, but a flag (True, False or None) that it changes counts as what it was; lists and dicts
+    among the arguments are copies inside. What a library other than gpugrad computes inside from
+    something else than tensors stays what it was. Arguments that are NumPy arrays are no
+    `numpy.ndarray` inside. Results that are views of arguments or parameters are copies.
 
     Where a derivative is taken from outside (the result is on the tape of an argument, as in
     `gg.grad(compiled)`), inside of `vmap`, and inside of another compiled function `f` itself runs.
@@ -372,10 +376,12 @@ def compile(
         CompileError: in a first call, for what a recording would get wrong: a branch on a value of
             a tensor, or anything else that looks at one (`float(x)`, `.item()`, `print(x)`, NumPy
             and DLPack); a copy between devices; a shape that depends on values (`nonzero`, a
-            boolean mask); numbers from `numpy.random` or `random`; a result whose tape would be
-            lost; a tensor from outside that is written on the tape or is computed on one; memory
-            that is written and has two names. It says where and the mend; parameters, gradients,
-            arguments and random streams (on the CPU) are as before. Also for a tensor made inside
+            boolean mask); numbers from `numpy.random` or `random`, or a generator of these; a
+            result whose tape would be lost; a tensor that is used and then replaced where it is
+            closed over (`state = state + x`); an array whose bytes are swapped; a tensor from
+            outside that is written on the tape or is computed on one; memory that is written and
+            has two names. It says where and the mend; parameters, gradients, arguments and random
+            streams (on the CPU) are as before. Also for a tensor made inside
             that is used after the call without being returned, and for a difference that `check`
             finds.
     """

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from .. import backends, optim, random, sweeps
+from .. import backends, custom_kernels, optim, random, sweeps
 from ..backends import Backend, Device, Namespace
 from ..batches import _COMPARISONS, _OPERATORS, _UNARY, BatchedArray
 from ..rules import NUMBERS, as_array
@@ -62,7 +62,18 @@ _OF_ANY_SHAPE = frozenset(
 def refuse(what: str, mend: str) -> NoReturn:
     """Raise a `CompileError` that names the user's line."""
     _, file, line = _place()
-    raise CompileError(f"{file}:{line}: inside gpugrad.compile {what}; {mend}")
+    error = CompileError(f"{file}:{line}: inside gpugrad.compile {what}; {mend}")
+    if (trace := current()) is not None and not _is_trial():
+        trace.refused = trace.refused or error
+    raise error
+
+
+def _is_trial() -> bool:
+    """Whether the twin of a kernel runs on what is no array, only to see what it does."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != custom_kernels.__file__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _place() -> tuple[Any, str, int]:
@@ -576,6 +587,7 @@ class Trace:
         self.generators: set[random.Generator] = set()  # that were made inside
         self.rated: dict[int, Any] = {}  # optimisers whose learning rate was set
         self.own: set[Leaf] = set()  # leaves that were made inside
+        self.refused: CompileError | None = None  # also if the function went on
         self._known: dict[int, tuple[Any, RecordedArray]] = {}  # id of an array or Tensor
         self._static: set[Value] = set()
         self._draws: list[tuple[tuple, RecordedArray]] = []
@@ -603,6 +615,11 @@ class Trace:
         backend = real_of(type(array))
         if type(array) is not backend.array_type:  # of a subclass
             array = backend.asarray(array, None, backend.device_of(array), None)
+        if not array.dtype.isnative:
+            refuse(
+                f"an array has the bytes of another machine (dtype {array.dtype.str})",
+                "convert it before: x.astype(x.dtype.newbyteorder('='))",
+            )
         value = Value(array.shape, array.dtype, backend.device_of(array))
         made = _recorded(backend.array_type)(self, value, array)
         self.inputs.append(Input(value, kind, source))

@@ -88,12 +88,15 @@ def record(
         try:
             inside = [trace.argument(x, i) if is_array(x) else x for i, x in enumerate(leaves)]
             args, kwargs = rebuild(inside)
-            made = _Result(f, trace, leaves, inside, f(*args, **kwargs))
+            out = f(*args, **kwargs)
+            if trace.refused is not None:  # and the function has caught it
+                raise trace.refused
+            made = _Result(f, trace, leaves, inside, out)
         except (CompileError, DerivedOutside):
             trace.take_back_draws()
             raise
         finally:
-            inside = args = kwargs = None  # type: ignore[assignment]
+            inside = args = kwargs = out = None  # type: ignore[assignment]
             trace.close()
     try:
         _check_captured(f, made.recording.program.inputs, made.targets)

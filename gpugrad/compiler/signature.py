@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,9 +14,10 @@ from ..tape import Leaf, mark_owners_changed, owner_of
 from ..tensor import Tensor
 from ..trees import flatten
 from . import recorder
-from .guards import ABSENT, Watched, Writer, is_plain, same, unwrapped, watch, write_watched
+from .guards import ABSENT, ITEMS, Watched, Writer, is_plain, same, unwrapped, watch, write_watched
 from .program import Value
-from .recording import Made, Recording, Sink, is_array, shares
+from .recorder import CompileError
+from .recording import Made, Recording, Sink, is_array, place_of, shares
 
 
 def _settings() -> list[tuple[str, Any, Callable[[], Any]]]:
@@ -27,6 +29,9 @@ def _settings() -> list[tuple[str, Any, Callable[[], Any]]]:
         ("the device of a with block", backends._overrides.get),
     ]
     return [(name, ask(), ask) for name, ask in asked]
+
+
+_FLAGS = (True, False, None, ABSENT)
 
 
 class Signature:
@@ -56,17 +61,39 @@ class Signature:
             for label, x in zip(self.labels, self.leaves, strict=True)
             if not (is_array(x) or is_plain(x))
         }
-        self.watched = watch(f, objects)
+        self.f = f
+        self.watched, self.streams = watch(f, objects)
         for x in self.watched:
             if is_plain(x.value):
                 self.described[x.name] = repr(x.value)
-            elif not isinstance(x.holder, list) and x.value is not ABSENT:
+            elif not isinstance(x.holder, ITEMS) and x.value is not ABSENT:
                 self.described[x.name] = f"a {type(x.value).__name__} at {id(x.value):#x}"
         self.names = {id(x.value): x.name for x in reversed(self.watched)}
 
-    def watch(self) -> None:
-        """Look for what is closed over, but for what the call itself has changed since."""
-        self.watched = [x for x in self.watched if x.is_unchanged()]
+    def watch(self, recording: Recording | None) -> None:
+        """Look for what is closed over, but for what the call itself has changed since.
+
+        A flag that it has changed, or what was not there, led to what was recorded: it counts.
+
+        Raises:
+            CompileError: if it has put something else where it had found a tensor, or has drawn
+                numbers that are not gpugrad's; both are put back.
+        """
+        for stream in self.streams:
+            if not stream.is_unchanged():
+                stream.put_back()
+                raise CompileError(
+                    f"{place_of(self.f)}numbers are drawn from {stream.name}, which would be the "
+                    "same in every call: use gpugrad.random, or draw before, and give them as "
+                    "arguments"
+                )
+        kept = []
+        for x in self.watched:
+            if x.is_unchanged() or any(x.value is flag for flag in _FLAGS):
+                kept.append(x)
+            elif recording is not None:
+                _check_replaced(self.f, x, recording)
+        self.watched = kept
         writer = self.writer
         write_watched(writer, self.watched)
         # the default device may have been found in the call
@@ -166,6 +193,24 @@ class Signature:
         if kind is recorder.real_of(kind).array_type:
             return name
         return f"{writer.name(_plain_array)}({name})"
+
+
+def _check_replaced(f: Any, x: Watched, recording: Recording) -> None:
+    """Refuse that a tensor or array which was read is no longer where it was found."""
+    read = {id(reference()) for reference, _, _ in recording.tensors} - {id(None)}
+    read |= {id(x.source) for x in recording.program.inputs if x.kind == "captured"}
+    now = x.now()
+    if isinstance(x.holder, ITEMS):
+        pairs = list(itertools.zip_longest(x.value, now))
+    else:
+        pairs = [(x.value, now)]
+    if any(a is not b and id(a) in read for a, b in pairs):
+        x.put_back()
+        raise CompileError(
+            f"{place_of(f)}{x.name} was an array that is used, and something else takes its place, "
+            "which later calls would not do: write into it inside gpugrad.no_grad(), "
+            "x[...] = value, or return what is new"
+        )
 
 
 def _plain_array(x: Any) -> Any:

@@ -1365,6 +1365,36 @@ def test_a_thousand_steps(optimizer, dtype, loops, device):
     assert len(compiled.steps) == 1
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("loops", ["c++"], indirect=True)
+def test_a_thousand_steps_of_the_network_of_mnist(optimizer, loops):
+    def made():
+        rng = gg.random.Generator(0, "cpu")
+        layers = [gg.nn.Linear(*n, dtype="float64", rng=rng) for n in ((784, 100), (100, 10))]
+        net = gg.nn.Sequential(layers[0], gg.nn.Sigmoid(), layers[1])
+        opt = OPTIMIZERS[optimizer](net.parameters())
+
+        def step(images, labels):
+            loss = gg.nn.cross_entropy(net(images), labels)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss
+
+        return net, step
+
+    (a, eager), (b, step) = made(), made()
+    compiled = gg.compile(step)
+    rng = np.random.default_rng(0)
+    with gg.device("cpu"):
+        for _ in range(1000):
+            images = gg.asarray(rng.random((16, 784)))
+            labels = gg.asarray(rng.integers(0, 10, 16))
+            losses = compiled(images, labels), eager(images, labels)
+    assert_close(*losses, rtol=1e-12)
+    assert_equal_networks(a, b, rtol=1e-12)
+
+
 def test_the_learning_rate_as_an_argument(device):
     def made():
         net, opt, step = training("momentum")

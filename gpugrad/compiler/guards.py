@@ -227,6 +227,8 @@ class _Walk:
         code_of = unwrapped(f)
         if not isinstance(code_of, types.FunctionType) or id(code_of) in self._seen:
             return
+        if hasattr(code_of, "op") and not _is_of_user(code_of.__code__.co_filename):
+            return  # an operation of gpugrad's: what it holds are tables of array functions
         self._seen[id(code_of)] = code_of
         self._globals = self._globals or code_of.__globals__
         found = set(_names(code_of.__code__))

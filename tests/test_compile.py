@@ -1806,12 +1806,13 @@ def test_training_leaves_no_cycles(device):
         gc.enable()
 
 
-def test_an_operation_that_is_closed_over_is_no_state():
+@pytest.mark.parametrize("operation", [gg.special.i1, lambda x: gg.where(x > 0, x, 1)])
+def test_an_operation_that_is_closed_over_is_no_state(operation):
     """Its table gets an entry for each type of arrays that it meets."""
-    operation = functools.partial(gg.special.i1)
-    compiled = gg.compile(lambda x: operation(x) * 2)
+    operation, where = functools.partial(operation), gg.where
+    compiled = gg.compile(lambda x: where(x > 0, operation(x), 2))
     x = on_device(values(3))
-    assert_close(compiled(x), operation(x) * 2)
+    assert_close(compiled(x), where(x > 0, operation(x), 2))
     (step,) = compiled.steps
     assert not any("functions" in name for name in step.described)
 

@@ -201,7 +201,7 @@ def _is_of_user(file: Any) -> bool:
     """Whether a file is none of gpugrad, Python or an installed package."""
     return (
         isinstance(file, str)
-        and not file.startswith(_LIBRARIES)
+        and not file.startswith((*_LIBRARIES, "<gpugrad."))
         and not any(part in file for part in _INSTALLED)
     )
 

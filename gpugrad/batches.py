@@ -26,7 +26,40 @@ from .rules import as_array, elementwise_functions
 NUMBERS = (int, float, complex, bool, np.generic)
 
 
-class BatchedArray:
+class ByFunctions:
+    """What an array has by the functions of its library alone, which are in `xp`."""
+
+    __slots__ = ()
+
+    xp: ClassVar[Any]
+
+    @property
+    def T(self) -> Any:
+        return self.xp.transpose(self)
+
+    @property
+    def mT(self) -> Any:
+        return self.xp.swapaxes(self, -1, -2)
+
+    @property
+    def real(self) -> Any:
+        return self.xp.real(self)
+
+    @property
+    def imag(self) -> Any:
+        return self.xp.imag(self)
+
+    def reshape(self, *shape: Any) -> Any:
+        return self.xp.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.xp.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.xp.setitem(self, key, value)
+
+
+class BatchedArray(ByFunctions):
     """An array per example.
 
     Attributes:
@@ -69,39 +102,14 @@ class BatchedArray:
     def base(self) -> Any:
         return self.values
 
-    @property
-    def T(self) -> Any:
-        return self.xp.transpose(self)
-
-    @property
-    def mT(self) -> Any:
-        return self.swapaxes(-1, -2)
-
-    @property
-    def real(self) -> Any:
-        return self.xp.real(self)
-
-    @property
-    def imag(self) -> Any:
-        return self.xp.imag(self)
-
     def astype(self, dtype: Any, **options: Any) -> Any:
         return type(self)(self.values.astype(dtype, **options), self.batched)
-
-    def reshape(self, *shape: Any) -> Any:
-        return self.xp.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def __getattr__(self, name: str) -> Any:
         """A method: the function of that name."""
         if name.startswith("__") or not callable(getattr(self.values, name, None)):
             raise AttributeError(f"a batch of arrays has no {name!r}")
         return functools.partial(getattr(self.xp, name), self)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.xp.getitem(self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.xp.setitem(self, key, value)
 
     def _refuse(self, *args: Any, **options: Any) -> Any:
         raise RuntimeError(

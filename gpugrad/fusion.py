@@ -202,7 +202,7 @@ class Fusion:
         if summed:
             ((key, (result, dtype)),) = results.items()
             # a sum is not less exact than what it is of; of a complex one the real part may do
-            sum_dtype = _real(result.dtype) if dtype.kind != "c" else result.dtype
+            sum_dtype = real_dtype(result.dtype) if dtype.kind != "c" else result.dtype
             results = {key: (result, sum_dtype)}
         try:
             text = write(results)
@@ -274,7 +274,7 @@ def _as_input(name: str) -> str:
     return f"{name}_" if name in ("n", "i") else name
 
 
-def _real(dtype: Any) -> Any:
+def real_dtype(dtype: Any) -> Any:
     """The dtype of real parts."""
     return np.empty(0, dtype).real.dtype
 

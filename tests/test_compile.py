@@ -63,6 +63,11 @@ def training(optimizer="SGD", dtype="float64"):
     """A network, its optimiser, and a step of training."""
     net = Net(dtype)
     opt = OPTIMIZERS[optimizer](net.parameters())
+    return net, opt, training_step(net, opt)
+
+
+def training_step(net, opt):
+    """A step that trains what `net`, any function, computes with."""
 
     def step(x, labels):
         loss = gg.nn.cross_entropy(net(x), labels)
@@ -71,7 +76,7 @@ def training(optimizer="SGD", dtype="float64"):
         opt.step()
         return loss
 
-    return net, opt, step
+    return step
 
 
 def batches(count, dtype="float64"):
@@ -1374,14 +1379,7 @@ def test_a_thousand_steps_of_the_network_of_mnist(optimizer, loops):
         net = gg.nn.Sequential(layers[0], gg.nn.Sigmoid(), layers[1])
         opt = OPTIMIZERS[optimizer](net.parameters())
 
-        def step(images, labels):
-            loss = gg.nn.cross_entropy(net(images), labels)
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-            return loss
-
-        return net, step
+        return net, training_step(net, opt)
 
     (a, eager), (b, step) = made(), made()
     compiled = gg.compile(step)
@@ -1574,14 +1572,7 @@ def test_checkpoint(device):
             # a checkpoint that is not recorded starts another stream on a GPU
             return net(x + generator.normal(x.shape) * (device.kind == "cpu"))
 
-        def step(x, labels):
-            loss = gg.nn.cross_entropy(gg.checkpoint(noisy)(x), labels)
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-            return loss
-
-        return net, step
+        return net, training_step(gg.checkpoint(noisy), opt)
 
     (a, eager), (b, step) = made(), made()
     compiled = gg.compile(step)

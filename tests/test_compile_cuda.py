@@ -11,6 +11,7 @@ from test_compile import (
     batches,
     on_device,
     training,
+    training_step,
     values,
 )
 from test_compile_ops import NAMES, assert_close, drawn, with_cotangents
@@ -88,13 +89,7 @@ def mnist(cuda, optimizer="momentum"):
         net = gg.nn.Sequential(*layers)
         opt = OPTIMIZERS[optimizer](net.parameters())
 
-    def step(x, labels):
-        loss = gg.nn.cross_entropy(net(x), labels)
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        return loss
-
+    step = training_step(net, opt)
     rng = np.random.default_rng(0)
     x = gg.asarray(rng.random((128, 784), dtype="float32"), device=cuda)
     return net, step, x, gg.asarray(np.arange(128) % 10, device=cuda)

@@ -621,7 +621,7 @@ def test_without_a_compiler(monkeypatch):
 
 def test_a_compiler_that_refuses(monkeypatch):
     def refuse(*_):
-        raise host.CompileError("no such instruction")
+        raise host.CompilerError("no such instruction")
 
     monkeypatch.setattr(host, "compiler", lambda: "c++")
     monkeypatch.setattr(host, "build", refuse)

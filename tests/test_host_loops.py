@@ -682,7 +682,7 @@ def fresh():
 def test_without_a_compiler(monkeypatch, fresh):
     monkeypatch.setenv("GPUGRAD_CXX", "no-such-compiler")
     assert host.compiler() is None
-    with pytest.raises(host.CompileError, match="no C\\+\\+ compiler is found"):
+    with pytest.raises(host.CompilerError, match="no C\\+\\+ compiler is found"):
         doubled()
 
 
@@ -721,7 +721,7 @@ def test_a_compiler_without_openmp(monkeypatch, fresh, tmp_path):
 def test_what_the_compiler_says_is_in_the_error(compilations):
     case = Case(lambda xp, x: {"y": x * 2}, {"x": np.arange(6.0)})
     text = case.loop.text._replace(values={"y": "no_such_function(x)"})
-    with pytest.raises(host.CompileError, match="no_such_function"):
+    with pytest.raises(host.CompilerError, match="no_such_function"):
         host.build([case.loop._replace(text=text)])
 
 

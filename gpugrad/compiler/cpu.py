@@ -90,7 +90,7 @@ class Runner:
         if self.loops == "c++":
             try:
                 return _bind_machine_code(emitter)
-            except host.CompileError as error:
+            except host.CompilerError as error:
                 message = (
                     f"gpugrad.compile: loops are run by NumPy instead, which is slower: {error}"
                 )

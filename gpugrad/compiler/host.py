@@ -41,7 +41,7 @@ _MORE_FLAGS = (
 )
 
 
-class CompileError(RuntimeError):
+class CompilerError(RuntimeError):
     """There is no C++ compiler, or it refuses a source; the message has what it says."""
 
 
@@ -135,12 +135,12 @@ def build(loops: Sequence[Loop], threads: int | None = None) -> Library:
             process that is forked later, there is one.
 
     Raises:
-        CompileError: if there is no compiler, or it refuses the text.
+        CompilerError: if there is no compiler, or it refuses the text.
         ValueError: if strides are no multiples of the size of an element.
     """
     text = source(loops)
     if not _command():
-        raise CompileError(
+        raise CompilerError(
             "no C++ compiler is found: install one, or name it in the setting GPUGRAD_CXX"
         )
     key = hashlib.sha256(f"{_machine()}\n{text}".encode()).hexdigest()[:32]
@@ -208,7 +208,7 @@ def _compile(text: str, file: Path, made: Path) -> ctypes.CDLL:
             except OSError as why:  # a library of OpenMP's that is not there
                 error = str(why)
         said = said or f"{shlex.join(command)}\n{error}"
-    raise CompileError(f"the C++ compiler refuses the text of fused loops:\n{said}")
+    raise CompilerError(f"the C++ compiler refuses the text of fused loops:\n{said}")
 
 
 class Library:

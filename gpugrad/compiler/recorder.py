@@ -31,8 +31,10 @@ import numpy as np
 
 from .. import backends, custom_kernels, optim, random, sweeps
 from ..backends import Backend, Device, Namespace
-from ..batches import _COMPARISONS, _OPERATORS, _UNARY, BatchedArray
+from ..batches import _COMPARISONS, _OPERATORS, _UNARY, BatchedArray, ByFunctions
+from ..fusion import real_dtype
 from ..rules import NUMBERS, as_array
+from ..symbols import working_dtype
 from ..tape import Leaf, owner_of
 from ..tape import recording as recording_tape
 from ..tensor import Tensor
@@ -98,7 +100,7 @@ _OF_SHAPES = frozenset("can_cast iscomplexobj isrealobj ndim result_type shape s
 _WRITERS = frozenset("fill_diagonal place put put_along_axis putmask".split())
 
 
-class RecordedArray:
+class RecordedArray(ByFunctions):
     """An array that is being computed by a step that is recorded.
 
     A view knows the array it is a view of, and is taken again after that was written.
@@ -196,28 +198,9 @@ class RecordedArray:
     def base(self) -> Any:
         return self.parent
 
-    @property
-    def T(self) -> Any:
-        return self.xp.transpose(self)
-
-    @property
-    def mT(self) -> Any:
-        return self.xp.swapaxes(self, -1, -2)
-
-    @property
-    def real(self) -> Any:
-        return self.xp.real(self)
-
-    @property
-    def imag(self) -> Any:
-        return self.xp.imag(self)
-
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         dtype = np.dtype(dtype)
         return self if dtype == self.dtype and not copy else self.xp.astype(self, dtype)
-
-    def reshape(self, *shape: Any) -> Any:
-        return self.xp.reshape(self, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
         order: Any = axes or None
@@ -238,12 +221,6 @@ class RecordedArray:
         if name in ("item", "tolist", "tobytes", "get"):
             return getattr(self.read(), name)
         return functools.partial(getattr(self.xp, name), self)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.xp.getitem(self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.xp.setitem(self, key, value)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -376,12 +353,12 @@ class Functions(Namespace):
     def sgd_step(self, x: Any, velocity: Any, grad: Any, lr: Any, momentum: float) -> None:
         """As the kernel: gradient descent, here as plain array operations."""
         x, velocity, grad, lr = map(x.trace.lifted, (x, velocity, grad, lr))
-        work = _working(x.dtype)
+        work = working_dtype(x.dtype)
         grad = grad.astype(work, copy=False)
         if velocity is not None:
             grad = velocity.astype(work, copy=False) * momentum + grad
             velocity.write(grad.astype(velocity.dtype, copy=False))
-        step = grad * lr.astype(_real(work), copy=False)
+        step = grad * lr.astype(real_dtype(work), copy=False)
         x.write((x.astype(work, copy=False) - step).astype(x.dtype, copy=False))
 
     def adam_step(
@@ -398,7 +375,7 @@ class Functions(Namespace):
     ) -> None:
         """As the kernel: Adam, here as plain array operations."""
         x, m, v, grad, lr, powers = map(x.trace.lifted, (x, m, v, grad, lr, powers))
-        work = _working(x.dtype)
+        work = working_dtype(x.dtype)
         grad = grad.astype(work, copy=False)
         mean, square = (a.astype(work, copy=False) for a in (m, v))
         mean = mean + (grad - mean) * (1 - beta1)
@@ -409,14 +386,6 @@ class Functions(Namespace):
         root = self.sqrt(square / bias2.astype(work)) + eps
         step = mean / root * (lr / bias1).astype(work)
         x.write((x.astype(work, copy=False) - step).astype(x.dtype, copy=False))
-
-
-def _working(dtype: Any) -> Any:
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-
-
-def _real(dtype: Any) -> Any:
-    return np.empty(0, dtype).real.dtype
 
 
 def _inside(x: Any) -> Any:

@@ -44,6 +44,7 @@ from .ops.statistics import *
 from .tape import enable_grad, no_grad
 from .tensor import STANDARDS, Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
+from .watching import keep_values, name_scope
 
 if TYPE_CHECKING:
     from . import fft, linalg, nn, optim, random, special, testing
@@ -86,8 +87,10 @@ __all__ = [
     "inf",
     "jacobian",
     "jvp",
+    "keep_values",
     "linalg",
     "memory",
+    "name_scope",
     "nan",
     "newaxis",
     "nn",

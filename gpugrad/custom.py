@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, batching, transforms
+from . import backends, batching, rules, transforms, watching
 from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, at, frees, raw
@@ -125,6 +125,8 @@ class _Custom:
         self.reverse_only = jvp is None  # for `jacobian`, which may choose
 
     def call(self, args: tuple) -> Any:
+        if rules.watch is not None and (watchers := rules.watch()) is not None:
+            return watchers(self.name, args, functools.partial(self.call, args))
         tensors = [x for x in args if isinstance(x, Tensor)]
         arrays = [i for i, x in enumerate(args) if _is_array(raw(x))]
         aligned = align([args[i] for i in arrays])
@@ -386,6 +388,8 @@ class _Call:
             return unflatten(leaves)
         self._shapes = [leaves[i].shape for i in where]
         outs = _on_tape(self, sources, (self, *self._inputs), [leaves[i].data for i in where])
+        if rules.watch is not None and (watchers := rules.watch()) is not None:
+            watchers.note(tuple(outs), tuple(self._inputs), end)
         return unflatten(_filled(tuple(leaves), where, outs))
 
     def _join(self, inputs: list[Tensor]) -> None:
@@ -410,13 +414,16 @@ class _Call:
                     "itself or since; change a copy instead, or take the derivative first"
                 )
 
+        watchers = watching.as_when_made()
+
         def run() -> tuple[list[Tensor], list[Tensor], int]:
             start = now()
             inputs = [
                 _enter(Tensor(x, node)) if recorded else Tensor(x, Leaf(x.shape, x.dtype))
                 for x, node in zip(self._inputs, self._nodes, strict=True)
             ]
-            leaves, _ = self._run(inputs)
+            with watchers:
+                leaves, _ = self._run(inputs)
             outs = [x for x in leaves if isinstance(x, Tensor) and x.node is not None]
             if [x.shape for x in outs] != self._shapes:
                 raise RuntimeError(f"{self.name}: it did something else when it was run again")

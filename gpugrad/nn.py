@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import random
+from . import random, rules
 from .ops import activations, elementwise
 from .ops.convolution import Pair, _pair, avg_pool2d, conv1d, conv2d, max_pool2d
 from .ops.creation import asarray
@@ -18,6 +18,7 @@ from .ops.reductions import mean
 from .rules import check_arrays, fused, general, xp
 from .tape import no_grad
 from .tensor import Tensor
+from .watching import name_scope
 
 __all__ = [
     "GELU",
@@ -212,6 +213,11 @@ class Sequential(Module):
         self.layers = layers
 
     def __call__(self, x: Any) -> Any:
+        if rules.watch is not None and rules.watch() is not None:
+            for i, layer in enumerate(self.layers):
+                with name_scope(f"{i} {type(layer).__name__}"):
+                    x = layer(x)
+            return x
         for layer in self.layers:
             x = layer(x)
         return x

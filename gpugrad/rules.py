@@ -13,7 +13,7 @@ import contextlib
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .backends import Namespace
 from .tape import Node, recording
 from .tensor import Tensor
 from .views import link
+
+if TYPE_CHECKING:
+    from .watching import Watchers
 
 Rule = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +42,11 @@ def align(operands: Iterable[Any]) -> tuple[Any, ...] | None:
     Asked only where types differ. `batching.py` puts in the function that does it.
     """
     return None
+
+
+# Asks for the watchers of the context, who see a call as (name, operands, function that makes it);
+# `watching.py` puts it in while there are any.
+watch: Callable[[], Watchers | None] | None = None
 
 
 class Argument:
@@ -325,6 +333,9 @@ def _apply(
     args: tuple = (),
 ) -> Any:
     """Call `function` on the arrays of `operands`, of which one is a Tensor, as are the results."""
+    if watch is not None and (watchers := watch()) is not None:
+        run = functools.partial(_apply, name, op, function, operands, kwargs, bind, args)
+        return watchers(name, operands, run)
     arrays = []
     nodes = []
     for x in operands:
@@ -502,6 +513,8 @@ def _unary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
     def call(x: Any, /) -> Any:
         if type(x) is not Tensor:
             return functions[type(x)](x)
+        if watch is not None and (watchers := watch()) is not None:
+            return watchers(op.name, (x,), functools.partial(call, x))
         array = x.data
         try:
             out = functions[type(array)](array)
@@ -545,6 +558,8 @@ def _binary(op: Op, functions: Dispatch, differentiable: bool) -> Any:
                 if not isinstance(a, np.generic) or isinstance(b, _SCALARS):
                     raise
                 return functions[type(b)](a, b)
+        if watch is not None and (watchers := watch()) is not None:
+            return watchers(op.name, (a, b), functools.partial(call, a, b))
         try:
             out = functions[library](x, y)
         except (TypeError, ValueError) as error:
@@ -772,6 +787,8 @@ def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
     def call_one(x: Any, /, *args: Any, **kwargs: Any) -> Any:
         if type(x) is not Tensor:
             return f(x, *args, **kwargs)
+        if watch is not None and (watchers := watch()) is not None:
+            return watchers(name, (x,), functools.partial(call_one, x, *args, **kwargs))
         array = x.data
         try:
             if backends.following_devices is None:

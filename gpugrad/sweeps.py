@@ -8,11 +8,11 @@ conjugate). The public gradient is the direction of steepest ascent, the conjuga
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from typing import Any
 
-from . import backends, rules
+from . import backends, places, rules, watching
 from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
@@ -73,7 +73,10 @@ def pull(
     scope = backends.following_devices
     try:
         with scope() if scope else _HERE as follow_device:
-            for node in reversed(path):
+            nodes: Iterable[Node] = reversed(path)
+            if rules.watch is not None:
+                nodes = watching.swept("vjp", nodes, cotangents)
+            for node in nodes:
                 g = pop(node, None)
                 if g is None:
                     continue
@@ -143,7 +146,10 @@ def push(
     scope = backends.following_devices
     try:
         with scope() if scope else _HERE as follow_device:
-            for node in order:
+            nodes: Iterable[Node] = order
+            if rules.watch is not None:
+                nodes = watching.swept("jvp", nodes, tangents)
+            for node in nodes:
                 if node in tangents or node.op is None:
                     continue
                 if follow_device is not None:
@@ -169,6 +175,9 @@ def push(
         given = [tangents[edge[0]] for edge in node.edges if edge[0] in tangents]
         raise _refusal(node, given, error) from None
     return tangents
+
+
+places.sweeps.update((pull.__code__, push.__code__))
 
 
 def _refusal(node: Node, given: list[Any], error: Exception) -> Exception:

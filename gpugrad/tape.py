@@ -35,9 +35,12 @@ class Node:
             the rules, what the rules are given besides the tangent); None once released.
         shape, dtype: of the output.
         hooks: functions applied to the cotangent of the output, or None.
+        note: a `watching.Seen`; set only while something is watched.
     """
 
-    __slots__ = ("dtype", "edges", "hooks", "op", "serial", "shape")
+    __slots__ = ("dtype", "edges", "hooks", "note", "op", "serial", "shape")
+
+    note: Any
 
     def __init__(self, op: Any, edges: Any, shape: tuple, dtype: Any) -> None:
         self.serial = _next_serial()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -17,6 +18,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from .. import places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,6 +280,8 @@ def _modules() -> list[str]:
 def _load(module: Any) -> Backend:
     backend: Backend = module.load()
     _by_kind[backend.kind] = _by_type[backend.array_type] = backend
+    library = sys.modules[backend.array_type.__module__.partition(".")[0]]
+    places.ours += (os.path.dirname(str(library.__file__)) + os.sep,)
     return backend
 
 

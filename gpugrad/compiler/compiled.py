@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from .. import backends, batching
+from .. import backends, batching, rules
 from ..rules import as_array, hindered
 from ..tape import Leaf, owner_of
 from ..tensor import Tensor
@@ -219,6 +219,12 @@ class Compiled(Generic[P, R]):
         return bound
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if rules.watch is not None and (watchers := rules.watch()) is not None:
+            if watchers.eager:
+                return self._f(*args, **kwargs)
+            run = functools.partial(self, *args, **kwargs)
+            name = getattr(self._f, "__name__", type(self._f).__name__)
+            return watchers(f"compiled {name}", (args, kwargs), run)
         step = self._recordings.last
         if step is None or (arrays := step.bind(args, kwargs)) is None:
             return self._look(args, kwargs)

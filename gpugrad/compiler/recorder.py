@@ -12,12 +12,10 @@ was captured gets its own at the end.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
 import operator
-import os
 import random as python_random
 import sys
 import threading
@@ -29,7 +27,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from .. import backends, custom_kernels, optim, random, sweeps
+from .. import backends, custom_kernels, optim, places, random, sweeps
 from ..backends import Backend, Device, Namespace
 from ..batches import _COMPARISONS, _OPERATORS, _UNARY, BatchedArray, ByFunctions
 from ..fusion import real_dtype
@@ -45,13 +43,6 @@ class CompileError(RuntimeError):
     """What a compiled function does would make its recording wrong; says where, and the mend."""
 
 
-# the files whose frames are not the user's; those of the array libraries are added
-_PACKAGE: tuple[str, ...] = (
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
-    "<gpugrad.",
-    *(str(module.__file__) for module in (contextlib, functools)),
-)
-_PULL, _PUSH = sweeps.pull.__code__, sweeps.push.__code__
 _PHASES = {sweeps.__file__: "backward", optim.__file__: "update"}
 
 # Results whose shape depends on what is in the arrays.
@@ -63,7 +54,7 @@ _OF_ANY_SHAPE = frozenset(
 
 def refuse(what: str, mend: str) -> NoReturn:
     """Raise a `CompileError` that names the user's line."""
-    _, file, line = _place()
+    file, line = places.user()
     error = CompileError(f"{file}:{line}: inside gpugrad.compile {what}; {mend}")
     if (trace := current()) is not None and not _is_trial():
         trace.refused = trace.refused or error
@@ -78,17 +69,9 @@ def _is_trial() -> bool:
     return frame is not None
 
 
-def _place() -> tuple[Any, str, int]:
-    """The innermost frame outside of gpugrad, its file and line."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame, frame.f_code.co_filename, frame.f_lineno
-
-
 def refuse_escaped() -> NoReturn:
     """Raise a `CompileError` for a recorded array that is used when its recording is over."""
-    _, file, line = _place()
+    file, line = places.user()
     raise CompileError(
         f"{file}:{line}: an array that was made inside a compiled function is used outside of it, "
         "where it has no value; return it from the function instead of storing it elsewhere"
@@ -451,9 +434,6 @@ class RecordingBackend(Backend):
         self.kind = real.kind
         self.runs_kernels = real.runs_kernels
         self._type = _recorded(real.array_type)
-        library = sys.modules[real.array_type.__module__.partition(".")[0]]
-        global _PACKAGE
-        _PACKAGE += (os.path.dirname(str(library.__file__)) + os.sep,)
         backends._by_type[self._type] = self
 
     @property
@@ -732,13 +712,11 @@ class Trace:
     def _place(self) -> Note:
         """Where the call comes from, by the frames below it."""
         phase, operation = "forward", ""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-            if not operation and frame.f_code in (_PULL, _PUSH):
+        for frame in places.frames():
+            if not operation and frame.f_code in places.sweeps:
                 operation = getattr(frame.f_locals["node"].op, "name", "")  # a leaf has none
             if phase == "forward":
                 phase = _PHASES.get(frame.f_code.co_filename, phase)
-            frame = frame.f_back
         return Note(phase, operation, frame.f_code.co_filename, frame.f_lineno, self._run)
 
     # -- random numbers

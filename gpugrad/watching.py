@@ -1,0 +1,184 @@
+"""Watchers: what sees every operation and every step of a sweep while a block is on.
+
+While nobody watches, a call costs one look at a global variable more. While somebody does, every
+node that is made gets a `Seen`, and each watcher of the context is asked in turn.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Self
+
+from . import places, rules
+from .modes import Mode
+from .rules import Part, raw
+from .tape import Node, now
+from .tensor import Tensor
+from .trees import flatten
+
+
+class Seen(NamedTuple):
+    """What is known of the call that made a node, in its slot `note`.
+
+    Attributes:
+        where: file and line of the user's forward call, also for a node that a derivative made.
+        scope: names of the scopes around the call, outermost first.
+        operands, out: the raw arrays (and numbers) of the call and its result, a tuple where there
+            are several; None but inside `keep_values`.
+    """
+
+    where: tuple[str, int]
+    scope: tuple[str, ...]
+    operands: tuple[Any, ...] | None = None
+    out: Any = None
+
+
+class Watcher(Mode):
+    """What watches inside its `with` block, in one thread or task."""
+
+    # whether it must see the operations of compiled functions, which then run as they are written
+    eager = False
+    keeps = False  # the arrays of every call
+    scope: tuple[str, ...] = ()
+
+    def called(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, the operation `name` on `operands`."""
+        return run()
+
+    def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
+        """The nodes of a sweep; between two of them one is being worked on.
+
+        Args:
+            kind: "vjp" or "jvp".
+            found: the cotangents or tangents, as far as the sweep has come.
+        """
+        return nodes
+
+    def __enter__(self) -> None:
+        global _watched
+        watchers = Watchers((*(_active.get() or ()), self))
+        with _lock:
+            _watched += 1
+            rules.watch = _active.get
+        self._tokens.append(_active.set(watchers))
+
+    def __exit__(self, *exc: Any) -> None:
+        global _watched
+        _active.reset(self._tokens.pop())
+        with _lock:
+            _watched -= 1
+            if not _watched:
+                rules.watch = None
+
+
+class Watchers(tuple[Watcher, ...]):
+    """The watchers of a context, outermost first; sees a call in the name of all."""
+
+    __slots__ = ()
+
+    @property
+    def eager(self) -> bool:
+        """Whether one of them must see the operations of compiled functions."""
+        return any(watcher.eager for watcher in self)
+
+    def __call__(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, in which nothing is watched."""
+        start = now()
+        token = _active.set(None)
+        try:
+            for watcher in reversed(self):
+                run = functools.partial(watcher.called, name, operands, run)
+            out = run()
+            self.note(out, operands, start)
+            return out
+        finally:
+            _active.reset(token)
+
+    def note(self, out: Any, operands: tuple, start: int) -> None:
+        """Tell the nodes of `out` that are younger than `start` where they come from."""
+        tensors = [x for x in flatten(out)[0] if isinstance(x, Tensor)]
+        scope = tuple(name for watcher in self for name in watcher.scope)
+        seen = Seen(*_origin(scope))
+        if any(watcher.keeps for watcher in self):
+            arrays = tuple(x.data for x in tensors)
+            kept = arrays if isinstance(out, tuple) else arrays[0]
+            seen = seen._replace(operands=tuple(map(raw, operands)), out=kept)
+        for x in tensors:
+            node = x.node
+            while node is not None and node.serial > start:
+                node.note = seen
+                node = node.edges[0][0] if isinstance(node.op, Part) else None
+
+
+_active: ContextVar[Watchers | None] = ContextVar("gpugrad_watchers", default=None)
+_lock = threading.Lock()
+_watched = 0  # blocks that are on, in all threads
+
+
+def _origin(scope: tuple[str, ...]) -> tuple[tuple[str, int], tuple[str, ...]]:
+    """Where the call comes from, and its scope: for one in a rule those of the forward call."""
+    for frame in places.frames():
+        if frame.f_code in places.sweeps:
+            seen = getattr(frame.f_locals.get("node"), "note", None)
+            if seen is not None:
+                return seen.where, seen.scope
+    return (frame.f_code.co_filename, frame.f_lineno), scope
+
+
+def swept(kind: str, nodes: Iterable[Node], found: dict[Node, Any]) -> Iterator[Node]:
+    """The nodes of a sweep, watched."""
+    nodes = iter(nodes)
+    for watcher in _active.get() or ():
+        nodes = watcher.swept(kind, nodes, found)
+    return nodes
+
+
+class as_when_made(Mode):
+    """Inside, in the context of another time, those watch who watched when it was made."""
+
+    _variable = _active
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._value = _active.get()
+
+
+class name_scope(Watcher):
+    """Operations recorded inside belong together: `with name_scope("encoder"): ...`.
+
+    Scopes nest. `gpugrad.draw` frames them, or folds each to one box; errors of `detect_anomaly`
+    and the table of `profile` name them. The layers of `gpugrad.nn.Sequential` are scopes by
+    themselves inside any other scope, `keep_values`, `detect_anomaly` or `profile`.
+
+    Args:
+        name: of the part, such as "layer 1".
+
+    Raises:
+        TypeError: if `name` is no string; ValueError: if it is empty.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if not isinstance(name, str):
+            raise TypeError(f"name_scope: the name is a string, not {type(name).__name__}")
+        if not name:
+            raise ValueError("name_scope: the name is empty")
+        self.scope = (name,)
+
+    def _recreate_cm(self) -> Self:
+        return type(self)(*self.scope)
+
+
+class keep_values(Watcher):
+    """What is computed inside stays with the tape: `with keep_values(): loss = ...`.
+
+    So that `gpugrad.draw(loss)` can write every value on its edge: without it only those are known
+    that the derivatives need, and what follows from them. It costs the memory of all intermediate
+    results until `loss` is dropped. Compiled functions run as they are written.
+    """
+
+    eager = True
+    keeps = True

@@ -389,7 +389,7 @@ class _Call:
         self._shapes = [leaves[i].shape for i in where]
         outs = _on_tape(self, sources, (self, *self._inputs), [leaves[i].data for i in where])
         if rules.watch is not None and (watchers := rules.watch()) is not None:
-            watchers.note(tuple(outs), tuple(self._inputs), end)
+            watchers.note(self.name, tuple(self._inputs), tuple(outs), end)
         return unflatten(_filled(tuple(leaves), where, outs))
 
     def _join(self, inputs: list[Tensor]) -> None:

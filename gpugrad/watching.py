@@ -36,6 +36,23 @@ class Seen(NamedTuple):
     out: Any = None
 
 
+class Call(NamedTuple):
+    """A call that is watched.
+
+    Attributes:
+        name: of the operation.
+        operands: Tensors, arrays and numbers.
+        where, scope: as in `Seen`.
+        swept: the node whose rule made the call; None for a forward call.
+    """
+
+    name: str
+    operands: tuple[Any, ...]
+    where: tuple[str, int]
+    scope: tuple[str, ...]
+    swept: Node | None
+
+
 class Watcher(Mode):
     """What watches inside its `with` block, in one thread or task."""
 
@@ -44,8 +61,8 @@ class Watcher(Mode):
     keeps = False  # the arrays of every call
     scope: tuple[str, ...] = ()
 
-    def called(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
-        """The result of `run()`, the operation `name` on `operands`."""
+    def called(self, call: Call, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, which makes the call."""
         return run()
 
     def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
@@ -86,26 +103,39 @@ class Watchers(tuple[Watcher, ...]):
 
     def __call__(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
         """The result of `run()`, in which nothing is watched."""
+        call = self._call(name, operands)
         start = now()
         token = _active.set(None)
         try:
             for watcher in reversed(self):
-                run = functools.partial(watcher.called, name, operands, run)
+                run = functools.partial(watcher.called, call, run)
             out = run()
-            self.note(out, operands, start)
-            return out
         finally:
             _active.reset(token)
+        self._note(out, call, start)
+        return out
 
-    def note(self, out: Any, operands: tuple, start: int) -> None:
-        """Tell the nodes of `out` that are younger than `start` where they come from."""
-        tensors = [x for x in flatten(out)[0] if isinstance(x, Tensor)]
+    def note(self, name: str, operands: tuple, out: Any, start: int) -> None:
+        """Note on the nodes of `out` younger than `start` a call that nobody was asked about."""
+        self._note(out, self._call(name, operands), start)
+
+    def _call(self, name: str, operands: tuple) -> Call:
+        swept = None
+        for frame in places.frames():
+            if swept is None and frame.f_code in places.sweeps:
+                swept = frame.f_locals.get("node")
+                if (seen := getattr(swept, "note", None)) is not None:
+                    return Call(name, operands, seen.where, seen.scope, swept)
         scope = tuple(name for watcher in self for name in watcher.scope)
-        seen = Seen(*_origin(scope))
+        return Call(name, operands, (frame.f_code.co_filename, frame.f_lineno), scope, swept)
+
+    def _note(self, out: Any, call: Call, start: int) -> None:
+        tensors = [x for x in flatten(out)[0] if isinstance(x, Tensor)]
+        seen = Seen(call.where, call.scope)
         if any(watcher.keeps for watcher in self):
             arrays = tuple(x.data for x in tensors)
             kept = arrays if isinstance(out, tuple) else arrays[0]
-            seen = seen._replace(operands=tuple(map(raw, operands)), out=kept)
+            seen = seen._replace(operands=tuple(map(raw, call.operands)), out=kept)
         for x in tensors:
             node = x.node
             while node is not None and node.serial > start:
@@ -116,16 +146,6 @@ class Watchers(tuple[Watcher, ...]):
 _active: ContextVar[Watchers | None] = ContextVar("gpugrad_watchers", default=None)
 _lock = threading.Lock()
 _watched = 0  # blocks that are on, in all threads
-
-
-def _origin(scope: tuple[str, ...]) -> tuple[tuple[str, int], tuple[str, ...]]:
-    """Where the call comes from, and its scope: for one in a rule those of the forward call."""
-    for frame in places.frames():
-        if frame.f_code in places.sweeps:
-            seen = getattr(frame.f_locals.get("node"), "note", None)
-            if seen is not None:
-                return seen.where, seen.scope
-    return (frame.f_code.co_filename, frame.f_lineno), scope
 
 
 def swept(kind: str, nodes: Iterable[Node], found: dict[Node, Any]) -> Iterator[Node]:

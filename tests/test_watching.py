@@ -36,9 +36,9 @@ class Log(watching.Watcher):
         super().__enter__()
         return self
 
-    def called(self, name, operands, run):
+    def called(self, call, run):
         out = run()
-        self.calls.append(name)
+        self.calls.append(call.name)
         return out
 
     def swept(self, kind, nodes, found):

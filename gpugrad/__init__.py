@@ -48,6 +48,7 @@ from .watching import keep_values, name_scope
 
 if TYPE_CHECKING:
     from . import fft, linalg, nn, optim, random, special, testing
+    from .anomaly import AnomalyError, detect_anomaly
     from .compiler.compiled import CompileWarning, compile
     from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
@@ -62,6 +63,7 @@ newaxis = None
 pi = 3.141592653589793
 
 __all__ = [
+    "AnomalyError",
     "CompileError",
     "CompileWarning",
     "Device",
@@ -74,6 +76,7 @@ __all__ = [
     "compile",
     "custom_vjp",
     "default_device",
+    "detect_anomaly",
     "deterministic",
     "device",
     "devices",
@@ -124,9 +127,11 @@ __all__ += ops.statistics.__all__
 
 _LAZY = frozenset("fft linalg nn optim random special testing".split())
 _LAZY_NAMES = {
+    "AnomalyError": ".anomaly",
     "CompileError": ".compiler.recorder",
     "CompileWarning": ".compiler.compiled",
     "compile": ".compiler.compiled",
+    "detect_anomaly": ".anomaly",
     "elementwise_kernel": ".custom_kernels",
 }
 

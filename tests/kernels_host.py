@@ -29,6 +29,10 @@ HALVES = r"""
 #include <string.h>
 #define __device__
 
+inline void atomicMax(unsigned long long *place, unsigned long long value) {
+  if (*place < value) *place = value;
+}
+
 struct float16 {
   uint16_t bits;
   explicit float16(float x) {
@@ -142,8 +146,19 @@ void write_last(const T *values, const long long *index, const long long *last, 
 """
 
 
+RANGES = r"""
+template <class T> void note_range(const T *x, long n, unsigned long long *row) {
+  for (long i = 0; i < n; ++i) gpugrad::note_range(x[i], row);
+}
+"""
+
+
 def _each_type():
     for t in TYPES:
+        yield (
+            f"void note_range_{t}(const {t} *x, long n, unsigned long long *row) "
+            "{ note_range(x, n, row); }"
+        )
         yield (
             f"void add_in_order_{t}(const void *heads, const {t} *values, const long long *index, "
             f"const long long *order, const long long *d, {t} *array, void *out, long long *places)"
@@ -219,12 +234,14 @@ class HostKernels:
                     "softmax",
                     "optimizers",
                     "patches",
+                    "ranges",
                     "scatter",
                     "special",
                 ),
                 SOFTMAX,
                 PATCHES,
                 SCATTER,
+                RANGES,
                 'extern "C" {',
                 *_each_type(),
                 "}",
@@ -295,6 +312,13 @@ class HostKernels:
         numbers = np.array([values.size, step, index.size, *array.shape[1:]])
         f = getattr(self._library, f"write_last_{_c_name(array.dtype)}")
         f(*map(_pointer, (values, index, last, numbers, array)))
+
+    def ranges(self, x):
+        """The row that `note_range` makes of the entries of x."""
+        row = np.zeros(3, np.uint64)
+        f = getattr(self._library, f"note_range_{_c_name(x.dtype)}")
+        f(_pointer(x), ctypes.c_long(x.size), _pointer(row))
+        return row
 
     def update(self, name, arrays, settings):
         types = dict.fromkeys(_c_name(a.dtype) for a in arrays[:-1])

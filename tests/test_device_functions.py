@@ -224,6 +224,7 @@ PARTS = {
     *("add", "exp_sum", "log_of", "widen", "wrapped", "entry_under", "place_over", "relative"),
     *("normal_cdf", "normal_pdf", "infinity", "scaled_erfc", "digamma_of", "hankel"),
     *("scaled_i", "scaled_k", "dilogarithm"),
+    *("ordered", "raise_to"),
 }
 
 
@@ -233,5 +234,5 @@ def test_every_device_function_is_tried():
     tried = {*UNARY, *BINARY, *CHOICE, *DIVISION, *SPECIAL_UNARY, *SPECIAL_BINARY, "sign"}
     tried |= {"softmax", "log_softmax", "cross_entropy", "cross_entropy_grad"}
     tried |= {"sgd_step", "adam_step", "patch_entry", "patch_sum", "convolved"}
-    tried |= {"add_in_order", "write_last"}
+    tried |= {"add_in_order", "write_last", "note_range"}
     assert found == tried | PARTS

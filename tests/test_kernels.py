@@ -11,6 +11,7 @@ from kernels_reference import exact, limits, ulps
 
 import gpugrad as gg
 from gpugrad import backends, twins
+from gpugrad.cuda.ranges import decoded
 
 try:
     from ml_dtypes import bfloat16
@@ -499,7 +500,41 @@ def test_text_of_write_last(host_kernels, sizes, dtype):
         np.testing.assert_array_equal(got, expected)
 
 
+RANGES = [
+    ([1, -2, 3], (-2, 3, 0)),
+    ([-5, -7], (-7, -5, 0)),
+    ([0.0, -0.0], (0, 0, 0)),
+    ([np.inf, 5], (5, 5, 1)),
+    ([-np.inf, np.nan, -7.5], (-7.5, -7.5, 2)),
+    ([np.nan, np.inf], (np.nan, np.nan, 2)),
+    ([], (np.nan, np.nan, 0)),
+    ([2.0**-24, 61440, -61440], (-61440, 61440, 0)),
+]
+each_range = pytest.mark.parametrize(("values", "expected"), RANGES, ids=str)
+
+
+@each_range
+@each_dtype
+def test_text_of_note_range(host_kernels, values, expected, dtype):
+    (found,) = decoded(host_kernels.ranges(np.array(values, dtype)))
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
 # ---- through CuPy
+
+
+@each_range
+@each_dtype
+def test_ranges_of_arrays(on_gpu, values, expected, dtype):
+    backend, put = on_gpu
+    x = put(np.array(values, dtype))
+    ranges = backend.ranges(3)
+    rows = [ranges.note(y) for y in (x, backend.xp.stack([x, x])[:, ::-1], x * 1j)]
+    assert rows == [0, 1, 2]
+    assert ranges.free == 0
+    plain, strided, complex_ = ranges.read()
+    np.testing.assert_allclose([plain, strided], [expected, expected], rtol=1e-7)
+    assert complex_[2] >= expected[2]
 
 
 @pytest.fixture

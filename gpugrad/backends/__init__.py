@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..cuda.blas import Blas
     from ..cuda.graph import Graph
+    from ..cuda.ranges import Ranges
     from ..fusion import Fusion, Kernel
 
 KINDS = ("cpu", "cuda")
@@ -247,6 +248,13 @@ class Backend:
             CaptureError: if it cannot be captured.
         """
         raise NotImplementedError
+
+    def ranges(self, rows: int) -> Ranges | None:
+        """A table in the memory of the current device for the ranges of `rows` arrays.
+
+        None where arrays are looked at without waiting for a device.
+        """
+        return None
 
     @property
     def blas(self) -> Blas | None:

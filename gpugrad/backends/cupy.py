@@ -21,6 +21,7 @@ from ..cuda import graph
 from ..cuda.blas import Blas
 from ..cuda.functions import linalg, replacements
 from ..cuda.kernels import kernels
+from ..cuda.ranges import Ranges
 from ..cuda.source import source_of
 from ..cuda.special import SpecialFunctions
 from ..modes import refuses_transfers
@@ -526,6 +527,9 @@ class CupyBackend(Backend):
 
     def capture(self, device: Device, work: Callable[[], Any]) -> graph.Graph:
         return graph.capture(self._cupy, device, work)
+
+    def ranges(self, rows: int) -> Ranges:
+        return Ranges(self._cupy, rows)
 
     @functools.cached_property
     def blas(self) -> Blas:

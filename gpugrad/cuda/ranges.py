@@ -1,0 +1,62 @@
+"""Ranges of arrays, found by the device and read much later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .source import source_of
+
+
+class Ranges:
+    """A table in the memory of the current device: a row per array.
+
+    An array costs one kernel (one of complex numbers two), and nothing waits until `read`.
+    """
+
+    def __init__(self, cp: Any, rows: int) -> None:
+        self._kernel = cp.ElementwiseKernel(
+            "T x, int64 row",
+            "raw uint64 table",
+            "gpugrad::note_range(x, &table[3 * row])",
+            "gpugrad_note_range",
+            preamble=source_of("ranges"),
+        )
+        self._table = cp.zeros(3 * rows, np.uint64)
+        self._rows = rows
+        self._used = 0
+
+    @property
+    def free(self) -> int:
+        """How many rows are left."""
+        return self._rows - self._used
+
+    def note(self, x: Any) -> int:
+        """Queue the search through `x`; the row where its range will stand."""
+        row, self._used = self._used, self._used + 1
+        if x.dtype.kind == "V":  # bfloat16
+            x = x.astype(np.float32)
+        for part in (x.real, x.imag) if x.dtype.kind == "c" else (x,):
+            if part.size:
+                self._kernel(part, row, self._table)
+        return row
+
+    def read(self) -> list[tuple[float, float, int]]:
+        """Per row the smallest and the largest finite number (NaN where there is none), and 0,
+        1 where an infinity was, 2 where a NaN was. Waits for the current stream.
+        """
+        return decoded(self._table[: 3 * self._used].get())
+
+
+def decoded(table: np.ndarray) -> list[tuple[float, float, int]]:
+    """Rows that note_range of ranges.cuh has written, as `Ranges.read` gives them."""
+    high, low, worst = table.reshape(-1, 3).T
+    return list(zip((-_number(low)).tolist(), _number(high).tolist(), worst.tolist()))
+
+
+def _number(ordered: np.ndarray) -> np.ndarray:
+    """The numbers of which `ordered` of ranges.cuh made integers; NaN of 0."""
+    top = np.uint64(1 << 63)
+    bits = np.where(ordered & top, ordered ^ top, ~ordered)
+    return np.where(ordered == 0, np.nan, bits.view(np.float64))

@@ -209,9 +209,10 @@ def _told(name: str, where: tuple[str, int] | None, scope: tuple[str, ...]) -> s
 
 
 def _described(role: str, x: Any) -> str:
-    if _is_number(x):
+    if type(x) in NUMBERS:
         return f"{role}: {type(x).__name__}"
-    return f"{role}: {x.dtype} {x.shape} on {backends.device_of(x)}"
+    device = "cpu" if isinstance(x, np.generic) else backends.device_of(x)
+    return f"{role}: {x.dtype} {x.shape} on {device}"
 
 
 def _is_number(x: Any) -> bool:

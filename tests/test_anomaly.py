@@ -61,6 +61,12 @@ def test_a_derivative_is_named_with_the_line_of_the_forward_call(device):
     )
 
 
+def test_an_array_without_axes_is_told_as_one(device):
+    x = leaf([0.0, 0.0])
+    message = message_of(lambda: gg.sqrt(gg.sum(x * x)).backward())
+    assert message.count(f": float64 () on {device}: ") == 3
+
+
 def test_no_gradient_is_set_and_the_tape_is_whole(device):
     x, y = leaf([0.0, 1.0]), leaf([1.0, 2.0])
     with gg.detect_anomaly():

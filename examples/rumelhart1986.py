@@ -135,7 +135,7 @@ def train(
     alpha: float,
     shrink: float = 0.0,
 ) -> None:
-    """Change the weights after each sweep by equation (9), then take a part of each away."""
+    """Change the weights after each sweep by equation (9), from rest, and then shrink each."""
     optimizer = gg.optim.SGD(weights, lr=epsilon, momentum=alpha)
 
     @gg.compile
@@ -326,14 +326,14 @@ def print_symmetry(seeds: Sequence[int]) -> Symmetry:
 
 def print_families(seeds: Sequence[int]) -> Families:
     print(
-        "\nfamily trees               sum of        right of 100:       of 4 new:  networks with\n"
-        "                              w^2      E  0.8/0.2    0.5   0.5   largest  0 1 2 3 4 new"
+        "\nfamily trees                sum of        right of 100:       of 4 new:  networks with\n"
+        "                               w^2      E  0.8/0.2    0.5   0.5   largest  0 1 2 3 4 new"
     )
     for name, options in SETTINGS:
         run = families(seeds, **options)
         new = run.new("0.5").sum(1)
         print(
-            f"{name:27}{run.size.mean():6,.0f}{run.error.mean():7.2f}"
+            f"{name:28}{run.size.mean():6,.0f}{run.error.mean():7.2f}"
             f"{run.learned('0.8/0.2').mean():9.1f}{run.learned('0.5').mean():7.1f}"
             f"{new.mean():6.2f}{run.new('largest').sum(1).mean():10.2f}"
             f"  {' '.join(map(str, np.bincount(new, minlength=5)))}"
@@ -342,9 +342,8 @@ def print_families(seeds: Sequence[int]) -> Families:
     shared = np.array([answers.count(answer) > 1 for answer in answers])[run.held_out]
     right = run.new("0.5")
     print(
-        "in the last line, of the new facts whose answer is somebody else's too, "
-        f"{right[shared].sum()} of {shared.sum()} are right, of the others "
-        f"{right[~shared].sum()} of {(~shared).sum()}"
+        f"last line: {right[shared].sum()} of {shared.sum()} new facts are right whose answer "
+        f"somebody else has too, {right[~shared].sum()} of {(~shared).sum()} of the others"
     )
     return run
 

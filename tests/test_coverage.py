@@ -7,7 +7,7 @@ import pytest
 
 import gpugrad as gg
 from gpugrad.rules import elementwise
-from gpugrad.testing import coverage, rows
+from gpugrad.testing import coverage, points, rows
 
 PAGE = Path(__file__).parent.parent / "docs" / "coverage.md"
 
@@ -30,6 +30,11 @@ def test_the_page_is_what_is_found(entries):
         return [(*row[:6], row[-1]) for row in table]
 
     assert cells(PAGE.read_text()) == cells(coverage.as_markdown(entries))
+
+
+def test_special_points_are_of_public_functions():
+    names = {point.name for point in points.POINTS}
+    assert names - coverage.public_functions().keys() == {"x[key]"}
 
 
 def test_a_wrong_or_missing_derivative_is_seen(monkeypatch):

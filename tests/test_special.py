@@ -87,36 +87,6 @@ TAILS = [
     ("k1e", inf, 0, 0),
 ]
 
-# name, arguments, gradients
-POINTS = [
-    ("xlogy", [0, 0], [-inf, 0]),
-    ("xlogy", [0, 2], [math.log(2), 0]),
-    ("xlog1py", [0, -1], [-inf, 0]),
-    ("entr", [0], [inf]),
-    ("logit", [0], [inf]),
-    ("logit", [1], [inf]),
-    ("erfinv", [1], [inf]),
-    ("erfcinv", [0], [-inf]),
-    ("ndtri", [0], [inf]),
-    ("ndtri", [1], [inf]),
-    ("rel_entr", [0, 1], [-inf, 0]),
-    ("rel_entr", [0, 0], [nan, 0]),
-    ("kl_div", [0, 1], [-inf, 1]),
-    ("kl_div", [0, 0], [nan, 1]),
-    ("kl_div", [2, 2], [0, 0]),
-    ("huber", [1, 1], [0, 1]),
-    ("huber", [1, -3], [2, -1]),
-    ("pseudo_huber", [0, 3], [3, 0]),
-    ("pseudo_huber", [0, 0], [0, 0]),
-    ("cbrt", [0], [inf]),
-    ("boxcox", [2, 0], [1 / 2, math.log(2) ** 2 / 2]),
-    ("inv_boxcox", [2, 0], [math.exp(2), -2 * math.exp(2)]),
-    ("gammainc", [0.5, 0], [0, inf]),
-    ("gammainc", [2, inf], [0, 0]),
-    ("gammaln", [1], [-0.57721566490153286]),
-    ("binom", [3, 3], [11 / 6, -11 / 6]),
-]
-
 
 def slope(f, *args):
     with warnings.catch_warnings():
@@ -132,12 +102,6 @@ def test_derivatives_in_the_tails(name, x, first, second, device):
     if second is not None:
         found = slope(lambda x: gg.grad(f)(x), x)[0]
         np.testing.assert_allclose(found, second, rtol=3e-10, atol=1e-15)
-
-
-@pytest.mark.parametrize(("name", "args", "gradients"), POINTS)
-def test_singular_points(name, args, gradients, device):
-    found = slope(getattr(gg.special, name), *(array(float(x)) for x in args))
-    np.testing.assert_allclose(found, gradients, rtol=1e-13, atol=1e-15)
 
 
 def test_shape_derivative_of_gamma_quantiles(device):

@@ -29,7 +29,8 @@ Every public function, as `python -m gpugrad check --markdown` found it: it runs
 table of operations (`gpugrad/testing/table/`) and checks the derivatives against numerical ones.
 "yes" under "vjp" and "jvp": both are right, also against each other; under "second order": their
 derivatives are too; under "complex": the same for complex arguments. Empty: there is none to check,
-and the note says why. "needs cuSOLVER", "needs cuFFT": an emulated device lacks that library.
+and the note says why; what a gradient is at a tie or a pole stands [below](#ties-kinks-and-poles).
+"needs cuSOLVER", "needs cuFFT": an emulated device lacks that library.
 
 """
 _LEGEND = """forward: error of a value, in units of its dtype's epsilon; vjp: relative error of the

@@ -19,6 +19,7 @@ import gpugrad as gg
 from ..backends import backend_of_kind
 from ..trees import flatten, map_tree
 from .check import Errors, GradientError, measure_grads, relative_error
+from .points import POINTS, shown
 from .rows import Domain, Row
 from .table import ROWS
 
@@ -250,12 +251,39 @@ def problems(entries: Sequence[Entry]) -> list[str]:
     return found
 
 
+_POINTS = """
+## Ties, kinks and poles
+
+What the gradient is there: the limit where there is one, else the subgradient of smallest norm;
+ties share evenly. Of a result with several elements it is the gradient of their sum. Ends of the
+range and complex numbers (the direction of steepest ascent) are here too. The tests check each
+line.
+
+"""
+
+
 def as_markdown(entries: Sequence[Entry]) -> str:
-    """The entries as a table."""
+    """The entries as a table, and as another one the special points of their functions."""
+    named = {e.name for e in entries}
+    points = [p for p in POINTS if p.name in named or p.name == "x[key]"]
+    with_points = {p.name for p in points}
     places = list(entries[0].devices)
     heads = ["function", "vjp", "jvp", "second order", "complex", *places, "note"]
     lines = [heads, ["---"] * len(heads)]
     for e in entries:
         where = [e.devices[place] for place in places]
-        lines.append([f"`{e.name}`", e.vjp, e.jvp, e.second, e.complex, *where, e.note])
+        seen = "[special points](#ties-kinks-and-poles)" if e.name in with_points else ""
+        note = "; ".join(filter(None, (e.note, seen)))
+        lines.append([f"`{e.name}`", e.vjp, e.jvp, e.second, e.complex, *where, note])
+    about = [["function", "what", "at", "gradient"], ["---"] * 4]
+    for p in sorted(points, key=lambda p: p.name):
+        values = (
+            ", ".join(f"{name} = {shown(x)}" for name, x in zip(p.names, xs, strict=True))
+            for xs in (p.args, p.gradients)
+        )
+        about.append([f"`{x}`" for x in (p.name, p.text, *values)])
+    return _table(lines) + _POINTS + _table(about)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

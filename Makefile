@@ -1,4 +1,5 @@
-# `make mnist` trains the example, `make test` runs the tests; each sets up what it needs first.
+# `make mnist` trains the example, `make test` runs the tests, `make docs` builds the documentation in
+# build/docs; each sets up what it needs first.
 # Settings: PYTHON (3.11 or newer), VENV (folder of the virtual environment), ARGS (passed on), as in
 #   make mnist PYTHON=python3.13 ARGS="--epochs 3 --plot mnist.png"
 
@@ -7,12 +8,16 @@ VENV ?= .venv
 ARGS ?=
 python := $(VENV)/bin/python
 
-.PHONY: mnist test
+.PHONY: docs mnist test
 mnist: $(VENV)/examples.installed
 	$(python) examples/mnist.py $(ARGS)
 
 test: $(VENV)/test,examples.installed
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto $(ARGS)
+
+docs: $(VENV)/docs.installed
+	$(python) -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
+		--doctree-dir build/doctrees $(ARGS) docs build/docs
 
 # The extra for the NVIDIA GPUs that can be seen: CUDA 13 wants driver 580 and compute capability
 # 7.5, CUDA 12 driver 525. Empty where there is no such GPU.

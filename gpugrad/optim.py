@@ -13,6 +13,8 @@ from .rules import hindered, xp
 from .tape import mark_changed
 from .tensor import Tensor
 
+__all__ = ["SGD", "Adam"]
+
 
 class _Optimizer:
     def __init__(self, params: Iterable[Tensor], lr: float | Tensor) -> None:

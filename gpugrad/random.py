@@ -40,6 +40,35 @@ from .ops.reductions import argmax
 from .rules import hindered, xp
 from .tensor import Tensor
 
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "beta",
+    "binomial",
+    "categorical",
+    "cauchy",
+    "choice",
+    "default_generator",
+    "dirichlet",
+    "exponential",
+    "gamma",
+    "gumbel",
+    "integers",
+    "laplace",
+    "log_normal",
+    "logistic",
+    "multivariate_normal",
+    "normal",
+    "permutation",
+    "poisson",
+    "rayleigh",
+    "seed",
+    "student_t",
+    "truncated_normal",
+    "uniform",
+    "weibull",
+]
+
 Shape = int | Sequence[int] | None
 
 

@@ -290,7 +290,8 @@ def backward(
             earlier sweep, or if an array kept on it was changed in place.
         ValueError, TypeError: for a gradient that is missing or does not fit.
         OutOfMemoryError: if there is no memory for the sweep; it may then be tried again.
-        Nothing has been changed when one of these is raised.
+
+    Nothing has been changed when one of these is raised.
     """
     if self.node is None:
         raise RuntimeError(

@@ -91,8 +91,14 @@ _METHODS = {
 for _name, _method in _METHODS.items():
     setattr(Tensor, _name, _method)
 
+
+def _reversed_axes(x: Tensor) -> Tensor:
+    """The axes in reverse order; a view."""
+    return manipulation.permute_dims(x, tuple(range(x.ndim))[::-1])
+
+
 _PROPERTIES = {
-    "T": lambda self: manipulation.permute_dims(self, tuple(range(self.ndim))[::-1]),
+    "T": _reversed_axes,
     "mT": manipulation.matrix_transpose,
     "real": elementwise.real,
     "imag": elementwise.imag,

@@ -756,11 +756,9 @@ def lstsq(a: Any, b: Any, /, rcond: float | None = None) -> tuple[Any, Any, Any,
             default.
 
     Returns:
-        x: shape (n,) or (n, k).
-        residuals: |b - a @ x|**2 per column, shape (k,) or (1,); empty for m <= n. Unlike NumPy's
-            they are given for an `a` without full rank too, for the shape does not depend on data.
-        rank: of `a`.
-        singular values: of `a`.
+        `(x, residuals, rank, singular_values)`: x has shape (n,) or (n, k). The residuals are
+        |b - a @ x|**2 per column, shape (k,) or (1,), empty for m <= n; unlike NumPy's they are
+        given for an `a` without full rank too, for the shape does not depend on data.
     """
     check_arrays("lstsq", a, b)
     if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:

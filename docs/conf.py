@@ -35,7 +35,8 @@ myst_heading_anchors = 3  # links to headings, as GitHub makes them
 # docstrings: single backticks are code; types are told in words under "Args"
 default_role = "code"
 autodoc_typehints = "none"
-autodoc_member_order = "bysource"
+autodoc_member_order = "groupwise"
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True

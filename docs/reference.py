@@ -26,6 +26,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from gpugrad.modes import Mode
+
 MODULES = ["gpugrad"] + [
     f"gpugrad.{name}" for name in "fft linalg nn optim random special testing".split()
 ]
@@ -59,7 +61,8 @@ def entry(name: str) -> list[str]:
     if inspect.isfunction(value):
         return [f".. autofunction:: {name}", ""]
     kind = "exception" if issubclass(value, BaseException) else "class"
-    return [f".. auto{kind}:: {name}", "   :members:", ""]
+    members = [] if issubclass(value, Mode) else ["   :members:"]  # a mode's are not for users
+    return [f".. auto{kind}:: {name}", *members, ""]
 
 
 def public_names() -> set[str]:
@@ -69,7 +72,7 @@ def public_names() -> set[str]:
 
 
 # Code in backticks, or something bold: both stay. Other signs mean themselves.
-_KEPT = r"(`[^`]+`)(s?)|(\*\*[A-Z][^*`]+\*\*)|([*|\\])"
+_KEPT = r"(`[^`]+`)(s?)|(\*\*[A-Z][^*`]+\*\*|\*[a-z]+\*)|([*|\\])"
 
 
 def as_rest(app: Sphinx, what: str, name: str, x: Any, options: Any, lines: list[str]) -> None:

@@ -60,9 +60,11 @@ def entry(name: str) -> list[str]:
         return [f".. py:data:: {name}", f"   :value: {value}", ""]
     if inspect.isfunction(value):
         return [f".. autofunction:: {name}", ""]
-    kind = "exception" if issubclass(value, BaseException) else "class"
-    members = [] if issubclass(value, Mode) else ["   :members:"]  # a mode's are not for users
-    return [f".. auto{kind}:: {name}", *members, ""]
+    if issubclass(value, (BaseException, Mode)):  # whose members are not for users
+        kind = "class" if issubclass(value, Mode) else "exception"
+        return [f".. auto{kind}:: {name}", ""]
+    options = ["members:", "exclude-members: function", "inherited-members: Module"]
+    return [f".. autoclass:: {name}", *(f"   :{option}" for option in options), ""]
 
 
 def public_names() -> set[str]:

@@ -50,8 +50,17 @@ def test_the_code_of_a_page(page, device):
 def test_every_block_is_of_a_known_kind():
     """So that none is missed above."""
     found = {language for page in DOCS.rglob("*.md") for language, _, _ in blocks(page)}
-    kinds = {"", "cuda", "output", "python", "sh", "{toctree}"}
+    kinds = {"cuda", "output", "python", "sh", "{toctree}"}
     assert {x for x in found if not x.startswith("{functions} ")} <= kinds
+
+
+def test_kernels_that_are_shown():
+    """As they stand in the package."""
+    pages = DOCS.rglob("*.md")
+    shown = [text for page in pages for kind, text, _ in blocks(page) if kind == "cuda"]
+    kernels = "".join(path.read_text() for path in DOCS.parent.glob("kernels/*.cuh"))
+    assert shown
+    assert all(text in kernels for text in shown)
 
 
 def test_every_public_name_is_in_the_reference():

@@ -1,6 +1,7 @@
 """The code on the pages of the documentation runs, and prints what they say."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import re
@@ -8,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import gpugrad as gg
 
 DOCS = Path(__file__).parents[1] / "docs"
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
@@ -61,6 +64,12 @@ def test_kernels_that_are_shown():
     kernels = "".join(path.read_text() for path in DOCS.parent.glob("kernels/*.cuh"))
     assert shown
     assert all(text in kernels for text in shown)
+
+
+def test_names_in_the_text_exist():
+    for page in DOCS.rglob("*.md"):
+        for name in re.findall(r"\bgg\.(\w+(?:\.\w+)*)", page.read_text()):
+            functools.reduce(getattr, name.split("."), gg)
 
 
 def test_every_public_name_is_in_the_reference():

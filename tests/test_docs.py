@@ -46,7 +46,7 @@ def test_the_code_of_a_page(page, device):
         code = compile("\n" * line + text, str(page), "exec")  # lines as on the page
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(code, scope)
-        shown = printed.getvalue().replace(f"'{device}'", "'cpu'")
+        shown = printed.getvalue().replace(str(device), "cpu")
         assert shown == (expected if following == "output" else ""), f"{page.name}, line {line}"
 
 

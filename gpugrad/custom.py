@@ -20,7 +20,18 @@ from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, at, frees, raw
 from .sweeps import as_tensor, conjugate, pull, push, route
-from .tape import Leaf, Node, arrays_in, changed_at, now, owner_of, reach, recording
+from .tape import (
+    Leaf,
+    Node,
+    arrays_in,
+    change_of,
+    changed_at,
+    described,
+    now,
+    owner_of,
+    reach,
+    recording,
+)
 from .tensor import Tensor
 from .transforms import _enter
 from .trees import flatten
@@ -350,7 +361,7 @@ class _Call:
         self._foreign: list[Node] = []  # of tensors that f closes over
         self._shapes: list[tuple[int, ...]] = []  # of the results on the tape
         # what the run computed with, and since when it must not have changed
-        self._memory: list[tuple[Callable[[], Any], int]] = []
+        self._memory: list[tuple[Callable[[], Any], int, tuple, str]] = []
         self._level = batching.depth()
         self._context = contextvars.copy_context()
         from . import random  # whose distributions take long to declare
@@ -376,12 +387,16 @@ class _Call:
         leaves, unflatten = self._run(inputs)
         where = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.node is not None]
         order, self._foreign = self._foreigners([leaves[i].node for i in where], start)
-        kept = arrays_in(edge[2] for node in order for edge in node.edges)
-        given = (raw(x) for x in self._leaves if isinstance(x, Tensor))
+        given = [raw(x) for x in self._leaves if isinstance(x, Tensor)]
+        used = [(x, "an argument") for x in given]
+        for node in order:
+            used += [(x, f"kept by {node.op.name}") for x in arrays_in(e[2] for e in node.edges)]
         made = {id(owner_of(x.data)) for x in leaves if isinstance(x, Tensor)}
         end = now()
-        for x in {id(x): x for x in map(owner_of, (*kept, *given))}.values():
-            self._memory.append((_reference(x), end if id(x) in made else start))
+        for owner, x, use in {id(y := owner_of(x)): (y, x, use) for x, use in used}.values():
+            serial = end if id(owner) in made else start
+            what = (x.dtype, x.shape, backends.device_of(x))
+            self._memory.append((_reference(owner), serial, what, use))
         self._join(inputs)
         sources = [*self._nodes, *self._foreign]
         if not sources or not where:
@@ -406,12 +421,13 @@ class _Call:
     def _again(self, recorded: bool) -> tuple[list[Tensor], list[Tensor], int]:
         """Inputs and results of another run, on a tape of its own, and where that starts."""
 
-        for reference, serial in self._memory:
+        for reference, serial, what, use in self._memory:
             owner = reference()
             if owner is not None and changed_at(owner) > serial:
                 raise RuntimeError(
-                    f"{self.name}: an array that it computed with has been changed in place, by "
-                    "itself or since; change a copy instead, or take the derivative first"
+                    f"{self.name}: {described(*what)}, {use}, has been changed in place"
+                    f"{change_of(owner) or ', by itself or since'}; change a copy instead, or take "
+                    "the derivative first"
                 )
 
         watchers = watching.as_when_made()

@@ -81,8 +81,13 @@ def now() -> int:
 
 # ---- in-place safety: which buffers were changed through a Tensor, and when
 
-_changed: dict[int, tuple[Any, int]] = {}  # id(owner) -> (weak reference to it, serial)
+# id(owner) -> (weak reference to it, serial of its last change, file and line of that if known)
+_changed: dict[int, tuple[Any, int, tuple[str, int] | None]] = {}
 _last_change = 0
+
+# Gives file and line of the user's own call, where a watcher of the context asks for those of
+# changes; `watching.py` puts it in while anybody watches.
+locate: Callable[[], tuple[str, int] | None] | None = None
 
 
 def owner_of(array: Any) -> Any:
@@ -101,10 +106,11 @@ def mark_owners_changed(owners: Iterable[Any]) -> None:
     """As `mark_changed`, for several buffers by their owners."""
     global _last_change
     _last_change = serial = _next_serial()
+    place = None if locate is None else locate()
     for owner in owners:
         key = id(owner)
         known = _changed.get(key)
-        _changed[key] = (known[0] if known else _watch(owner, key), serial)
+        _changed[key] = (known[0] if known else _watch(owner, key), serial, place)
 
 
 def _watch(owner: Any, key: int) -> Any:
@@ -116,22 +122,55 @@ def _watch(owner: Any, key: int) -> Any:
 
 def changed_at(owner: Any) -> int:
     """The serial number of the last change of a buffer; 0 if there was none."""
-    return _changed.get(id(owner), (None, 0))[1]
+    known = _changed.get(id(owner))
+    return known[1] if known else 0
 
 
-def _check_unchanged(order: list[Node]) -> None:
-    for node in order:
+def last_change() -> int:
+    """The serial number of the last change of any buffer."""
+    return _last_change
+
+
+def check_unchanged(nodes: Iterable[Node]) -> None:
+    """Look whether what `nodes`, the oldest first, kept for their derivatives is as it was.
+
+    Raises:
+        RuntimeError: if an array was changed in place since.
+    """
+    for node in nodes:
         if node.serial > _last_change:
             return
         if not node.edges:
             continue
         for array in arrays_in(kept for _, _, kept in node.edges):
-            if changed_at(owner_of(array)) > node.serial:
+            owner = owner_of(array)
+            if changed_at(owner) > node.serial:
+                what = described(array.dtype, array.shape, backends.device_of(array))
                 raise RuntimeError(
-                    f"{node.op.name}: an array of shape {array.shape} that it kept for the "
-                    "derivative has been changed in place since; change a copy instead, or take "
-                    "the derivative first"
+                    f"{node.op.name}{_origin(node)}: {what}, kept for the derivative, has been "
+                    f"changed in place since{change_of(owner)}; change a copy instead, or take the "
+                    "derivative first"
                 )
+
+
+def described(dtype: Any, shape: tuple, device: Any) -> str:
+    """An array for messages."""
+    return f"an array of {dtype} {shape} on {device}"
+
+
+def change_of(owner: Any) -> str:
+    """Where a buffer was changed last, for messages; nothing if that was not noted."""
+    known = _changed.get(id(owner))
+    return f", at {known[2][0]}:{known[2][1]}" if known and known[2] else ""
+
+
+def _origin(node: Node) -> str:
+    """Where the user called for `node`, for messages; nothing if that was not noted."""
+    seen = getattr(node, "note", None)
+    if seen is None:
+        return ""
+    scope = f" in {' > '.join(seen.scope)}" if seen.scope else ""
+    return f" (called at {seen.where[0]}:{seen.where[1]}{scope})"
 
 
 def arrays_in(kept: Any) -> Iterable[Any]:
@@ -168,5 +207,5 @@ def reach(roots: Iterable[Node], start: int = 0) -> tuple[list[Node], bool]:
                     leans = True
     order.sort(key=_by_serial)
     if order and order[0].serial < _last_change:
-        _check_unchanged(order)
+        check_unchanged(order)
     return order, leans

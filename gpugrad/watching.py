@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
-from . import places, rules
+from . import places, rules, tape
 from .modes import Mode
 from .rules import Part, raw
 from .tape import Node, now
@@ -59,6 +59,7 @@ class Watcher(Mode):
     # whether it must see the operations of compiled functions, which then run as they are written
     eager = False
     keeps = False  # the arrays of every call
+    marks = False  # the user's lines that change arrays in place
     scope: tuple[str, ...] = ()
 
     def called(self, call: Call, run: Callable[[], Any]) -> Any:
@@ -79,7 +80,7 @@ class Watcher(Mode):
         watchers = Watchers((*(_active.get() or ()), self))
         with _lock:
             _watched += 1
-            rules.watch = _active.get
+            rules.watch, tape.locate = _active.get, _marked
         self._tokens.append(_active.set(watchers))
 
     def __exit__(self, *exc: Any) -> None:
@@ -88,7 +89,7 @@ class Watcher(Mode):
         with _lock:
             _watched -= 1
             if not _watched:
-                rules.watch = None
+                rules.watch = tape.locate = None
 
 
 class Watchers(tuple[Watcher, ...]):
@@ -146,6 +147,11 @@ class Watchers(tuple[Watcher, ...]):
 _active: ContextVar[Watchers | None] = ContextVar("gpugrad_watchers", default=None)
 _lock = threading.Lock()
 _watched = 0  # blocks that are on, in all threads
+
+
+def _marked() -> tuple[str, int] | None:
+    """The user's line, if a watcher wants to know it of a change in place."""
+    return places.user() if any(watcher.marks for watcher in _active.get() or ()) else None
 
 
 def swept(kind: str, nodes: Iterable[Node], found: dict[Node, Any]) -> Iterator[Node]:

@@ -18,7 +18,7 @@ from .ops.dtypes import astype
 from .ops.elementwise import conj, real
 from .ops.manipulation import broadcast_to, sum_to
 from .rules import raw, xp
-from .tape import Node, reach, recording_flag
+from .tape import Node, check_unchanged, last_change, reach, recording_flag
 from .tensor import Tensor
 
 _HERE = nullcontext()  # one device: nothing to follow
@@ -83,7 +83,10 @@ def pull(
                 if follow_device is not None:
                     follow_device(raw(g))
                 if node.hooks is not None:
+                    before = last_change()
                     g = _run_hooks(node, g)
+                    if last_change() > before:  # a hook has written something
+                        check_unchanged(x for x in path if x.serial <= node.serial)
                 for parent, argument, kept in edges_of(node, g) if edges_of else node.edges:
                     if parent not in useful:
                         continue

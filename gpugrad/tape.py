@@ -174,9 +174,12 @@ def _origin(node: Node) -> str:
 
 
 def arrays_in(kept: Any) -> Iterable[Any]:
+    """The raw arrays in what nodes keep."""
     for item in kept:
         if type(item) in (tuple, list):
             yield from arrays_in(item)
+        elif type(item) is Tensor:  # an index, say
+            yield item.data
         elif backends.find_backend(type(item)) is not None:
             yield item
 

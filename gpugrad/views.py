@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from . import backends
 from .tape import owner_of, recording
 from .tensor import Tensor
 
@@ -74,11 +75,23 @@ def follow(x: Any, steps: list[tuple]) -> Any:
 
 def replace(x: Tensor, new: Tensor) -> None:
     """Give `x`, which is no view, and its views the value and the place on the tape of `new`."""
-    renewed = [(x, new)]
+    renewed = [(x, _laid_out(new, x.data))]
     for parent, made in renewed:  # grows; all are made before the first tensor is changed
         renewed += [(view, follow(made, [view.view[1:]])) for view in _views_of(parent)]
     for tensor, made in renewed:
         tensor.data, tensor.node = made.data, made.node
+
+
+def _laid_out(new: Tensor, old: Any) -> Tensor:
+    """`new` with its axes in memory in the order of `old`, on which it depends what is a view."""
+    strides = [getattr(x, "strides", None) for x in (old, new.data)]
+    if None in strides or strides[0] == strides[1]:
+        return new
+    data = backends.backend_of(old).xp.empty_like(old)
+    if data.strides == new.data.strides:
+        return new
+    data[...] = new.data
+    return Tensor(data, new.node)
 
 
 def _views_of(x: Tensor) -> Iterator[Tensor]:

@@ -127,7 +127,12 @@ def from_dlpack(
     kind = x.__dlpack_device__()[0]
     if kind not in kinds:
         raise backends.DeviceError(f"from_dlpack: device type {int(kind)} of DLPack is not known")
-    array = backends.backend_of_kind(kinds[kind]).xp.from_dlpack(x)
+    library = backends.backend_of_kind(kinds[kind])
+    array = x.data if isinstance(x, Tensor) else x
+    if type(array) is not library.array_type:
+        array = library.xp.from_dlpack(x)
+    elif isinstance(x, Tensor):  # as it is: through a capsule, whose memory it is would be lost
+        x._refuse_loss("__dlpack__")
     return asarray(array, device=device, copy=copy)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..rules import _check_operand, as_array, general, placed, raw, refusal, xp
+from ..rules import _check_operand, general, placed, raw, refusal, xp
 from ..tape import mark_changed, recording
 from ..tensor import Tensor
 from ..views import ancestry, follow, replace
@@ -37,7 +37,7 @@ def _value_vjp(t: Any, key: tuple, stays: Any) -> Any:
 )
 def _setitem(x: Any, value: Any, /, *, key: tuple, stays: Any) -> Any:
     """A copy of `x` with `value` at `key`, and of values at the same place the one that stays."""
-    out = as_array(x.copy())  # of an array without axes NumPy's arithmetic makes a number
+    out = xp(x).copy(x)  # an array, also of what NumPy's arithmetic has made a number
     if stays is None:
         out[key] = value
     else:

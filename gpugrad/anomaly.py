@@ -93,6 +93,7 @@ class detect_anomaly(Watcher):
     """
 
     eager = True
+    marks = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,9 +83,9 @@ def pull(
                 if follow_device is not None:
                     follow_device(raw(g))
                 if node.hooks is not None:
-                    before = last_change()
+                    changed = last_change()
                     g = _run_hooks(node, g)
-                    if last_change() > before:  # a hook has written something
+                    if last_change() > changed:  # a hook has written something
                         check_unchanged(x for x in path if x.serial <= node.serial)
                 for parent, argument, kept in edges_of(node, g) if edges_of else node.edges:
                     if parent not in useful:

@@ -169,7 +169,7 @@ def _origin(node: Node) -> str:
     seen = getattr(node, "note", None)
     if seen is None:
         return ""
-    scope = f" in {' > '.join(seen.scope)}" if seen.scope else ""
+    scope = f" in {' / '.join(seen.scope)}" if seen.scope else ""
     return f" (called at {seen.where[0]}:{seen.where[1]}{scope})"
 
 

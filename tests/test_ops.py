@@ -145,6 +145,33 @@ def test_derivatives_of_0d(row, device):
     check_grads(f, xs, order=row.order)
 
 
+@pytest.mark.parametrize("row", DIFFERENTIABLE, ids=str)
+def test_no_change_in_place_makes_a_wrong_gradient(row, device):
+    """What the tape keeps is looked at: after a change the gradient is refused, or as it was."""
+
+    def gradients(changed):
+        args = [gg.asarray(array(x), copy=True) for x in row.draw(row.dtypes[-1])]
+        for x, domain in zip(args, row.args, strict=True):
+            x.requires_grad = x.dtype.kind in "fc" and not isinstance(domain, np.ndarray)
+        outs = [x for x in flat(row.function(*args)) if x.requires_grad]
+        total = sum((gg.sum(gg.real(x)) for x in outs), start=0)
+        with gg.no_grad():
+            for x in {"nothing": [], "arguments": args, "results": outs}[changed]:
+                if getattr(x.data.flags, "writeable", True):  # a diagonal is not, on the CPU
+                    x[...] = ~x if x.dtype.kind == "b" else 1
+        total.backward()
+        return [x.grad for x in args if x.grad is not None]
+
+    expected = gradients("nothing")
+    for changed in ("arguments", "results"):
+        try:
+            found = gradients(changed)
+        except RuntimeError as error:
+            assert "changed in place" in str(error)
+        else:
+            assert_same(found, expected, 0)
+
+
 @each_dtype(DIFFERENTIABLE, "fF")
 def test_derivatives_at_single_precision(row, dtype, device):
     args = row.draw(dtype)

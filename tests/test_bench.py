@@ -16,7 +16,8 @@ from gpugrad.compiler import host
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED = ["kernels", "chain", "long-chain", "mnist-32", "sigmoid", "jacobian-1", "jacobian-2"]
-TIMED += ["loops-2-64", "loops-16-64"]
+TIMED += ["loops-2-64", "loops-16-64", "checkpoint", "checkpoint-dropout"]
+CHECKPOINTS = ["gpugrad", "gpugrad, checkpoint per layer", "gpugrad, checkpoint per segment"]
 
 # A loss with the right value, and a gradient that is wrong by one in a thousand.
 WRONG = """
@@ -57,14 +58,17 @@ def test_every_topic_has_its_rows(tmp_path):
     assert "the times mean nothing" in text
     assert "mnist-32: gpugrad / by hand" in text
     topics = {topic["name"]: topic["rows"] for topic in results["topics"]}
-    assert sorted(topics) == sorted([*TIMED, "import", "memory", "compile", "counts"])
+    memories = ["memory", "checkpoint-memory", "checkpoint-memory-dropout"]
+    assert sorted(topics) == sorted([*TIMED, "import", *memories, "compile", "counts"])
+    for name in ("checkpoint", "checkpoint-dropout", *memories[1:]):
+        assert [row["label"] for row in topics[name]] == CHECKPOINTS
     for name in TIMED:
         assert len(topics[name]) >= 2
         for row in topics[name]:
             assert 0 < row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
             assert row["ratio"] > 0
             assert row["label"] in text
-    for name in ("chain", "mnist-32", "sigmoid", *TIMED[-2:]):
+    for name in ("chain", "mnist-32", "sigmoid", "loops-2-64", "loops-16-64"):
         assert {"by hand", "gpugrad", "gpugrad.compile"} <= {row["label"] for row in topics[name]}
     assert [row["label"] for row in topics["compile"]] == [
         "gpugrad.compile, empty cache",

@@ -145,6 +145,14 @@ def test_derivatives_of_0d(row, device):
     check_grads(f, xs, order=row.order)
 
 
+def caught(f, *args):
+    """What it says if `f` raises a RuntimeError, and what it returns if not."""
+    try:
+        return None, f(*args)
+    except RuntimeError as error:
+        return str(error), None
+
+
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=str)
 def test_no_change_in_place_makes_a_wrong_gradient(row, device):
     """What the tape keeps is looked at: after a change the gradient is refused, or as it was."""
@@ -164,12 +172,11 @@ def test_no_change_in_place_makes_a_wrong_gradient(row, device):
 
     expected = gradients("nothing")
     for changed in ("arguments", "results"):
-        try:
-            found = gradients(changed)
-        except RuntimeError as error:
-            assert "changed in place" in str(error)
-        else:
+        error, found = caught(gradients, changed)
+        if error is None:
             assert_same(found, expected, 0)
+        else:
+            assert "changed in place since" in error
 
 
 @each_dtype(DIFFERENTIABLE, "fF")

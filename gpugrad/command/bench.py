@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ NAME = "bench"
 LIBRARIES = ("gpugrad", "numpy", "torch", "jax", "autograd", "mygrad")
 TOPICS = (
     "kernels",
-    *"chain long-chain mnist sigmoid loops jacobian import memory compile counts".split(),
+    *"chain long-chain mnist sigmoid loops jacobian checkpoint".split(),
+    *"import memory compile counts".split(),
 )
 
 
@@ -200,9 +201,9 @@ def topics_of(device: gg.Device) -> list[str]:
         elsewhere.append("import")
     if backend_of_kind(device.kind).about(device).emulated:
         # they take processes of their own, to which the emulation is unknown
-        elsewhere += ["memory", "compile"]
+        elsewhere += ["memory", "checkpoint", "compile"]
     elif device.kind == "cpu" and platform.libc_ver()[0] != "glibc":
-        elsewhere.append("memory")  # reads /proc and calls malloc_trim
+        elsewhere += ["memory", "checkpoint"]  # read /proc and call malloc_trim
     return [name for name in TOPICS if name not in elsewhere]
 
 
@@ -249,7 +250,26 @@ def timed_topics(
         title = f"{shape} Jacobian of {count} layer(s) tanh(W x), float32"
         layers = tasks.layers(scale.jacobian, count)
         topics.append((Topic(f"jacobian-{count}", title, "µs"), rows(tasks.JACOBIAN, layers)))
+    for network in dropped(scale) if "checkpoint" in names else ():
+        topic = Topic(f"checkpoint{_suffix(network)}", f"time of {_gradient(network)}", "µs")
+        topics.append((topic, rows(tasks.CHECKPOINT, network)))
     return topics
+
+
+def dropped(scale: Scale) -> list[tasks.Dropped]:
+    """The inputs of the topic "checkpoint"."""
+    network = tasks.deep(scale.depth, scale.width)
+    return [tasks.Dropped(network, dropout) for dropout in (0.0, 0.1)]
+
+
+def _suffix(inputs: tasks.Dropped) -> str:
+    return "-dropout" if inputs.dropout else ""
+
+
+def _gradient(inputs: tasks.Dropped) -> str:
+    width, count = len(inputs.network.x), len(inputs.network.parameters) // 2
+    layers = f"{count} layers {width}x{width}, batch {width}, segments of {inputs.segment()}"
+    return f"a gradient, {layers}{', dropout' if inputs.dropout else ''}"
 
 
 def build(topic: Topic, entries: Sequence[Entry], device: str) -> None:
@@ -261,12 +281,16 @@ def build(topic: Topic, entries: Sequence[Entry], device: str) -> None:
     inputs: Any = None
     right: Any = None
     for entry in entries:
+        repeated = isinstance(entry.inputs, tasks.Dropped)
         if entry.inputs is not inputs:
             inputs = entry.inputs
-            right = tasks.expected(entry.variant.task, inputs)
+            right = None if repeated else tasks.expected(entry.variant.task, inputs)
         entry.job = entry.variant.build(inputs, device)
         try:
-            tasks.check(entry.label, tasks.outcome(inputs, entry.job), right)
+            if repeated:
+                tasks.check_repeated(entry.variant, inputs, entry.job, device)
+            else:
+                tasks.check(entry.label, tasks.outcome(inputs, entry.job), right)
         except tasks.Mismatch as error:
             raise Failed(f"{topic.name}: {error}") from None
 
@@ -394,6 +418,23 @@ def measure_memory(variants: Sequence[Any], device: gg.Device, scale: Scale) -> 
     return topic
 
 
+def measure_checkpoints(
+    variants: Sequence[Any], device: gg.Device, scale: Scale
+) -> Iterator[Topic]:
+    """The peak memory of a gradient, by the module `memory` in fresh processes."""
+    module = f"{__package__}.memory"
+    for inputs in dropped(scale):
+        name, title = f"checkpoint-memory{_suffix(inputs)}", f"peak memory of {_gradient(inputs)}"
+        topic = Topic(name, title, "MiB")
+        for _ in range(scale.processes):
+            for v in variants:
+                if v.task == tasks.CHECKPOINT:
+                    sizes = (scale.depth, scale.width, inputs.dropout)
+                    peak = python("-m", module, v.label, device, *sizes)
+                    topic.add(v.label, peak / 2**20)
+        yield topic
+
+
 def measure_first_calls(variants: Sequence[Any], device: gg.Device, scale: Scale) -> Topic:
     """The time of the first step of what compiles, by the module `first` in fresh processes."""
     batch = scale.batches[-1]
@@ -491,6 +532,9 @@ def measure_all(args: argparse.Namespace, device: gg.Device, names: Sequence[str
         add(measure_import(libraries, scale.rounds))
     if "memory" in names:
         add(measure_memory(variants, device, scale))
+    if "checkpoint" in names:
+        for topic in measure_checkpoints(variants, device, scale):
+            add(topic)
     if "compile" in names:
         add(measure_first_calls(variants, device, scale))
     if "counts" in names:

@@ -1,8 +1,9 @@
 """Peak memory of one training step, measured in a process of its own.
 
-    python -m gpugrad.command.memory LABEL DEVICE DEPTH WIDTH
+    python -m gpugrad.command.memory LABEL DEVICE DEPTH WIDTH [DROPOUT]
 
-prints, for the variant LABEL of the network task, the bytes that the second step takes at its
+prints, for the variant LABEL of the network task (with DROPOUT of the one that computes things
+twice), the bytes that the second step takes at its
 height above what is held between two steps (libraries, data, parameters); the first step compiles
 and warms up. On the CPU that is resident memory, after the allocator has given back what is free;
 on a CUDA device what the library's allocator has handed out.
@@ -39,31 +40,37 @@ def torch_growth(run: Callable[[], Any]) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def main(label: str, device: str, depth: int, width: int) -> int:
+def main(label: str, device: str, depth: int, width: int, dropout: float | None = None) -> int:
     """The bytes for the variant `label`.
 
     Raises:
         Mismatch: if its loss or gradients are wrong.
     """
-    variant = next(v for v in tasks.VARIANTS if (v.task, v.label) == (tasks.NETWORK, label))
+    inputs: Any = tasks.deep(depth, width)
+    task = tasks.NETWORK
+    if dropout is not None:
+        inputs, task = tasks.Dropped(inputs, dropout), tasks.CHECKPOINT
+    variant = next(v for v in tasks.VARIANTS if (v.task, v.label) == (task, label))
     reason = tasks.unavailable(variant.library, device)
     if reason is not None:
         sys.exit(f"{label}: {variant.library} {reason}")
-    inputs = tasks.deep(depth, width)
     job = variant.build(inputs, device)
     job.run()
     gc.collect()
     on_gpu = variant.library == "torch" and device != "cpu"
     found = torch_growth(job.run) if on_gpu else growth(job.run, device)
-    right = tasks.expected(tasks.NETWORK, inputs)
-    tasks.check(
-        f"{label}, deep network", tasks.outcome(inputs, variant.build(inputs, device)), right
-    )
+    if dropout is not None:
+        tasks.check_repeated(variant, inputs, job, device)
+    else:
+        right = tasks.expected(task, inputs)
+        again = tasks.outcome(inputs, variant.build(inputs, device))
+        tasks.check(f"{label}, deep network", again, right)
     return found
 
 
 if __name__ == "__main__":
+    label, device, depth, width, *dropout = sys.argv[1:]
     try:
-        print(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+        print(main(label, device, int(depth), int(width), *map(float, dropout)))
     except tasks.Mismatch as error:
         sys.exit(str(error))

@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 BY_HAND = "by hand"
 TOLERANCE = 1e-4  # float32 against float64, relative to the largest entry of an array
 CHAIN, NETWORK, SIGMOID, JACOBIAN, LOOP = "chain", "network", "sigmoid", "jacobian", "loop"
+CHECKPOINT = "checkpoint"
 COMPILED = "gpugrad.compile"
 # a variant that compiles -> the same without
 UNCOMPILED = {COMPILED: "gpugrad", "jax.jit": "jax", "torch.compile": "torch eager"}
@@ -194,6 +195,22 @@ def deep(depth: int, width: int) -> Network:
 
 
 @dataclass(frozen=True)
+class Dropped(Inputs):
+    """The gradient of a network with dropout of a share of the outputs of every layer."""
+
+    network: Network
+    dropout: float
+
+    def layers(self, arrays: list[Any]) -> list[tuple[Any, Any]]:
+        """Weight and bias of each layer."""
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+    def segment(self) -> int:
+        """The number of layers in a segment, where activations and segments are to be few."""
+        return round((len(self.network.parameters) / 2) ** 0.5)
+
+
+@dataclass(frozen=True)
 class Sigmoid(Inputs):
     """The sigmoid of x and its vjp for the cotangent g."""
 
@@ -266,6 +283,28 @@ def check(name: str, found: tuple[Array, list[Array]], right: tuple[Array, list[
         error = np.max(np.abs(a - b)) / np.max(np.abs(b))
         if not error <= TOLERANCE:
             raise Mismatch(f"{name}: {what} is off by {error:.1e} of its largest entry")
+
+
+def check_repeated(variant: Variant, inputs: Dropped, job: Job, device: str) -> None:
+    """Compare with what the same library comes to without computing anything twice, bit for bit.
+
+    On a GPU dropout draws other numbers inside `gpugrad.checkpoint`, and is not compared.
+
+    Raises:
+        Mismatch: if one bit differs; as `check` where nothing is computed twice.
+    """
+    if inputs.dropout and device != "cpu":
+        return
+    plain = next(
+        v for v in VARIANTS if (v.task, v.library) == (CHECKPOINT, variant.library)
+    )  # the first one
+    right = outcome(inputs, plain.build(inputs, device))
+    if not inputs.dropout:
+        check(plain.label, right, expected(NETWORK, inputs.network))
+    found = outcome(inputs, job)
+    pairs = zip([found[0], *found[1]], [right[0], *right[1]], strict=True)
+    if not all(np.array_equal(a, b) for a, b in pairs):
+        raise Mismatch(f"{variant.label}: not the same bits as {plain.label}")
 
 
 # ---- chain: a sum of products, forward and backward
@@ -499,6 +538,97 @@ def network_gpugrad_compile(inputs: Network, device: str) -> Job:
     job = compiled(job)
     model.load_state_dict(start)
     return job
+
+
+@variant(CHECKPOINT, "gpugrad", "gpugrad")
+def dropped_gpugrad(inputs: Dropped, device: str, size: int | None = None) -> Job:
+    """`size`: the number of layers that are computed twice together."""
+    import gpugrad as gg
+
+    given = inputs.network
+    x, target = gg.asarray(given.x, device=device), gg.asarray(given.target, device=device)
+    parameters = [gg.asarray(p, device=device, requires_grad=True) for p in given.parameters]
+    keep = 1 - inputs.dropout
+
+    def segment(x, layers):
+        for w, b in layers:
+            x = gg.special.expit(gg.nn.linear(x, w, b))
+            if inputs.dropout:
+                kept = gg.random.uniform(shape=x.shape, dtype="float32", device=device) < keep
+                x = gg.where(kept, x * (1 / keep), 0.0)
+        return x
+
+    layers = inputs.layers(parameters)
+    part = gg.checkpoint(segment) if size else segment
+
+    def run():
+        gg.random.seed(0)
+        y = x
+        for i in range(0, len(layers), size or len(layers)):
+            y = part(y, layers[i : i + (size or len(layers))])
+        loss = gg.nn.mean_squared_error(y, target)
+        loss.backward()
+        gradients = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        return [loss.detach(), *gradients]
+
+    return Job(run)
+
+
+@variant(CHECKPOINT, "gpugrad", "gpugrad, checkpoint per layer")
+def dropped_gpugrad_layers(inputs: Dropped, device: str) -> Job:
+    return dropped_gpugrad(inputs, device, 1)
+
+
+@variant(CHECKPOINT, "gpugrad", "gpugrad, checkpoint per segment")
+def dropped_gpugrad_segments(inputs: Dropped, device: str) -> Job:
+    return dropped_gpugrad(inputs, device, inputs.segment())
+
+
+@variant(CHECKPOINT, "torch", "torch eager")
+def dropped_torch(inputs: Dropped, device: str, size: int | None = None) -> Job:
+    import torch
+    from torch.nn import functional
+    from torch.utils.checkpoint import checkpoint
+
+    given = inputs.network
+    x, target = (torch.tensor(a, device=device) for a in (given.x, given.target))
+    parameters = [torch.tensor(p, device=device, requires_grad=True) for p in given.parameters]
+
+    def segment(x, layers):
+        for w, b in layers:
+            x = torch.sigmoid(torch.addmm(b, x, w))
+            if inputs.dropout:
+                x = functional.dropout(x, inputs.dropout)
+        return x
+
+    layers = inputs.layers(parameters)
+
+    def run():
+        torch.manual_seed(0)
+        y = x
+        for i in range(0, len(layers), size or len(layers)):
+            some = layers[i : i + (size or len(layers))]
+            y = checkpoint(segment, y, some, use_reentrant=False) if size else segment(y, some)
+        loss = functional.mse_loss(y, target)
+        loss.backward()
+        gradients = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        return [loss.detach(), *gradients]
+
+    return Job(run)
+
+
+@variant(CHECKPOINT, "torch", "torch, checkpoint per layer")
+def dropped_torch_layers(inputs: Dropped, device: str) -> Job:
+    return dropped_torch(inputs, device, 1)
+
+
+@variant(CHECKPOINT, "torch", "torch, checkpoint per segment")
+def dropped_torch_segments(inputs: Dropped, device: str) -> Job:
+    return dropped_torch(inputs, device, inputs.segment())
 
 
 def captured_by_torch(run: Callable[[], Any]) -> Callable[[], Any]:

@@ -1,6 +1,7 @@
 """checkpoint: the same derivatives in every way, with less kept, and the same random numbers."""
 
 import gc
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -327,3 +328,97 @@ def test_a_result_that_was_filled_in_place(device):
     x = leaf(X)
     gg.checkpoint(f)(x)[0].backward()
     assert_same(x.grad, np.array([2.0, 0, 0]))
+
+
+# ---- a network of 50 layers
+
+
+DEPTH, WIDTH = 50, 16
+
+
+class Deep:
+    """Fifty layers with sigmoids and dropout, `size` of them in a checkpoint; 0: in none."""
+
+    def __init__(self, device, size, dropout):
+        rng = np.random.default_rng(0)
+        self.device, self.size, self.dropout = device, size, dropout
+        batch = 2048 if device.kind == "cpu" else 256
+        self.x = gg.asarray(array(rng.normal(size=(batch, WIDTH)), "float32"))
+        self.layers = [
+            [leaf(rng.normal(size=shape), dtype="float32") for shape in ((WIDTH, WIDTH), (WIDTH,))]
+            for _ in range(DEPTH)
+        ]
+
+    def segment(self, x, layers):
+        for w, b in layers:
+            x = gg.special.expit(gg.nn.linear(x, w, b))
+            if self.dropout:
+                x = gg.where(gg.random.uniform(shape=x.shape, dtype="float32") < 0.9, x / 0.9, 0)
+        return x
+
+    def loss(self):
+        gg.random.seed(0)
+        x, size = self.x, self.size or DEPTH
+        segment = gg.checkpoint(self.segment) if self.size else self.segment
+        for i in range(0, DEPTH, size):
+            x = segment(x, self.layers[i : i + size])
+        return gg.mean(x * x)
+
+    def gradients(self):
+        """Those of the loss, and what is drawn next."""
+        self.loss().backward()
+        found = [p.grad for layer in self.layers for p in layer]
+        for layer in self.layers:
+            for p in layer:
+                p.grad = None
+        return [*found, gg.random.uniform(shape=3)]
+
+    def memory(self):
+        """What is held between the two sweeps, and the peak of the second, in activations."""
+        self.gradients()  # what is made once
+        gc.collect()
+        if self.device.kind == "cpu":
+            tracemalloc.start()
+            try:
+                before = tracemalloc.get_traced_memory()[0]
+                loss = self.loss()
+                held = tracemalloc.get_traced_memory()[0]
+                tracemalloc.reset_peak()
+                loss.backward()
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        else:
+            before = gg.memory(self.device).used
+            loss = self.loss()
+            held = gg.memory(self.device, reset_peak=True).used
+            loss.backward()
+            peak = gg.memory(self.device).peak
+        activation = self.x.size * 4
+        return (held - before) / activation, (peak - before) / activation
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_a_deep_network_has_the_same_bits(size, device):
+    for dropout in (False, True):
+        other = size if dropout and device.kind != "cpu" else 0  # there the stream is another one
+        expected = Deep(device, other, dropout).gradients()
+        assert any(np.any(host(x)) for x in expected[:2])
+        found = Deep(device, size, dropout).gradients()
+        for x, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(host(x), host(wanted))
+
+
+@pytest.mark.parametrize(
+    ("size", "held", "peak"),
+    [
+        (0, (110, 118), (112, 122)),  # input and slope of each layer, and a quarter for the mask
+        (1, (48, 55), (51, 64)),
+        (7, (6, 12), (22, 34)),  # the inputs of 8 segments, and 7 layers
+    ],
+)
+def test_the_memory_of_a_deep_network(size, held, peak, device):
+    """Of n layers, in segments of sqrt(n), it takes that of a few times sqrt(n) activations."""
+    found = Deep(device, size, True).memory()
+    for measured, (low, high) in zip(found, (held, peak), strict=True):
+        assert low <= measured <= high

@@ -106,7 +106,8 @@ def mark_owners_changed(owners: Iterable[Any]) -> None:
     """As `mark_changed`, for several buffers by their owners."""
     global _last_change
     _last_change = serial = _next_serial()
-    place = None if locate is None else locate()
+    find = locate  # once: another thread may take it away
+    place = None if find is None else find()
     for owner in owners:
         key = id(owner)
         known = _changed.get(key)

@@ -623,6 +623,40 @@ def test_a_kept_index_changed_in_place_is_refused(device):
         y.backward()
 
 
+def test_a_kept_index_of_a_scatter_changed_in_place_is_refused(device):
+    i = gg.asarray(array([0, 1]))
+    y = gg.scatter_add(gg.zeros(2), i, leaf([1.0, 2.0])).sum()
+    i[...] = 0
+    with pytest.raises(RuntimeError, match=r"^place: an array of int64 \(2,\).*changed in place"):
+        y.backward()
+
+
+def test_a_hook_that_writes_what_the_rest_of_the_sweep_needs(device):
+    x, w = leaf([1.0, 2.0]), gg.asarray(array([3.0, 4.0]))
+    y = gg.sin(x * w)
+    y.register_hook(lambda g: w.fill(0))
+    with pytest.raises(RuntimeError, match="^multiply: .*changed in place"):
+        y.sum().backward()
+    assert x.grad is None
+
+
+def test_hooks_may_write_what_is_not_needed_any_more(device):
+    x, w = leaf([1.0, 2.0]), gg.asarray(array([3.0, 4.0]))
+    v = w * 1
+
+    def update(g):  # of a leaf: it runs when all is done that needs it
+        with gg.no_grad():
+            x[...] = x - g
+
+    x.register_hook(update)
+    y = x * w
+    y.register_hook(lambda g: g.fill(2))  # its own copy
+    y.register_hook(lambda g: v.fill(2))
+    (y * v).sum().backward()
+    np.testing.assert_array_equal(grad_of(x), [9, 16])
+    np.testing.assert_array_equal(host(x), [-8, -14])
+
+
 def line():
     """The line of the caller."""
     return sys._getframe(1).f_lineno

@@ -16,7 +16,7 @@ from .modes import transfers
 from .rules import NUMBERS, Argument, Part, raw
 from .tape import Node, arrays_in, changed_at, now, owner_of
 from .trees import flatten
-from .watching import Call, Watcher
+from .watching import Call, Seen, Watcher
 
 Named = tuple[str, Any]  # what an array is, and the array
 
@@ -117,7 +117,7 @@ class detect_anomaly(Watcher):
         if call.swept is None:  # of a rule the results are looked at, in `swept`
             operands = enumerate(flatten(call.operands)[0])
             self._look(
-                _told(call.name, call.where, call.scope),
+                f"{call.name}, {Seen(call.where, call.scope)},",
                 [(f"argument {i}", x) for i, x in operands],
                 [("result", x) for x in flatten(out)[0]],
             )
@@ -128,8 +128,8 @@ class detect_anomaly(Watcher):
             given = _given(node, kind, found)
             yield node
             if given and node.op is not None:
-                where, scope = getattr(node, "note", (None, ()))[:2]
-                what = _told(f"the derivative of {node.op.name}", where, scope)
+                seen = getattr(node, "note", "called before detect_anomaly was on")
+                what = f"the derivative of {node.op.name}, {seen},"
                 self._look(what, given, _made(node, kind, found))
         if not _is_inner():
             self._read()
@@ -200,13 +200,6 @@ class detect_anomaly(Watcher):
 
         for what, inputs, outputs in events:
             _Event(what, read(inputs), read(outputs)).check()
-
-
-def _told(name: str, where: tuple[str, int] | None, scope: tuple[str, ...]) -> str:
-    if where is None:
-        return f"{name}, called before detect_anomaly was on,"
-    inside = f" in {' / '.join(scope)}" if scope else ""
-    return f"{name}, called at {where[0]}:{where[1]}{inside},"
 
 
 def _described(role: str, x: Any) -> str:

@@ -147,8 +147,9 @@ def check_unchanged(nodes: Iterable[Node]) -> None:
             owner = owner_of(array)
             if changed_at(owner) > node.serial:
                 what = described(array.dtype, array.shape, backends.device_of(array))
+                seen = f" ({node.note})" if hasattr(node, "note") else ""
                 raise RuntimeError(
-                    f"{node.op.name}{_origin(node)}: {what}, kept for the derivative, has been "
+                    f"{node.op.name}{seen}: {what}, kept for the derivative, has been "
                     f"changed in place since{change_of(owner)}; change a copy instead, or take the "
                     "derivative first"
                 )
@@ -163,15 +164,6 @@ def change_of(owner: Any) -> str:
     """Where a buffer was changed last, for messages; nothing if that was not noted."""
     known = _changed.get(id(owner))
     return f", at {known[2][0]}:{known[2][1]}" if known and known[2] else ""
-
-
-def _origin(node: Node) -> str:
-    """Where the user called for `node`, for messages; nothing if that was not noted."""
-    seen = getattr(node, "note", None)
-    if seen is None:
-        return ""
-    scope = f" in {' / '.join(seen.scope)}" if seen.scope else ""
-    return f" (called at {seen.where[0]}:{seen.where[1]}{scope})"
 
 
 def arrays_in(kept: Any) -> Iterable[Any]:

@@ -35,6 +35,11 @@ class Seen(NamedTuple):
     operands: tuple[Any, ...] | None = None
     out: Any = None
 
+    def __str__(self) -> str:
+        file, line = self.where
+        inside = f" in {' / '.join(self.scope)}" if self.scope else ""
+        return f"called at {file}:{line}{inside}"
+
 
 class Call(NamedTuple):
     """A call that is watched.

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .compiler.compiled import CompileWarning, compile
     from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
+    from .profiling import profile
 
 __version__ = "0.1.0"
 __array_api_version__ = STANDARDS[-1]
@@ -101,6 +102,7 @@ __all__ = [
     "no_transfers",
     "optim",
     "pi",
+    "profile",
     "random",
     "set_default_device",
     "special",
@@ -133,6 +135,7 @@ _LAZY_NAMES = {
     "compile": ".compiler.compiled",
     "detect_anomaly": ".anomaly",
     "elementwise_kernel": ".custom_kernels",
+    "profile": ".profiling",
 }
 
 

@@ -36,7 +36,7 @@ class Mode(ContextDecorator):
             )
         return super().__call__(f)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Any:
         self._tokens.append(self._variable.set(self._value))
 
     def __exit__(self, *exc: object) -> None:

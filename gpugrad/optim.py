@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
+from . import backends, rules
 from .rules import hindered, xp
 from .tape import mark_changed
 from .tensor import Tensor
@@ -87,6 +87,19 @@ class _Optimizer:
             ValueError: if one of them is read-only; OutOfMemoryError: if there is no memory for
                 what the update computes on the way. Nothing has been changed then.
         """
+        if rules.watch is not None and (watchers := rules.watch()) is not None:
+            given = [i for i, p in enumerate(self.params) if p.grad is not None]
+            written = [x for i in given for x in self._state(i)]
+            gradients = [self.params[i].grad for i in given]
+            name = f"{type(self).__name__}.step"
+            return watchers.update(name, written, gradients, self._step)
+        self._step()
+
+    def _step(self) -> None:
+        raise NotImplementedError
+
+    def _state(self, i: int) -> tuple[Any, ...]:
+        """The arrays of parameter number `i`, its own and those that the optimiser keeps."""
         raise NotImplementedError
 
     def _updates(self) -> list[tuple[int, Any, Any]]:
@@ -157,7 +170,11 @@ class SGD(_Optimizer):
         self._momentum = momentum
         self._velocities = [_zeros_for(p) if momentum else None for p in self.params]
 
-    def step(self) -> None:
+    def _state(self, i: int) -> tuple[Any, ...]:
+        x, v = self.params[i].data, self._velocities[i]
+        return (x,) if v is None else (x, v)
+
+    def _step(self) -> None:
         rates, velocities, momentum = self._rates, self._velocities, self._momentum
         for i, x, g in self._updates():
             xp(x).sgd_step(x, velocities[i], g, rates[i], momentum)
@@ -207,7 +224,10 @@ class Adam(_Optimizer):
             for row, i in enumerate(there):
                 self._rows[i] = table, row
 
-    def step(self) -> None:
+    def _state(self, i: int) -> tuple[Any, ...]:
+        return (self.params[i].data, *self._moments[i])
+
+    def _step(self) -> None:
         updates = self._updates()
         self._count(updates)
         (beta1, beta2), eps = self._betas, self._eps

@@ -71,6 +71,10 @@ class Watcher(Mode):
         """The result of `run()`, which makes the call."""
         return run()
 
+    def updated(self, call: Call, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, an update: operands are what it writes, and what it reads."""
+        return run()
+
     def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
         """The nodes of a sweep; between two of them one is being worked on.
 
@@ -80,7 +84,7 @@ class Watcher(Mode):
         """
         return nodes
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Any:
         global _watched
         watchers = Watchers((*(_active.get() or ()), self))
         with _lock:
@@ -121,6 +125,13 @@ class Watchers(tuple[Watcher, ...]):
         self._note(out, call, start)
         return out
 
+    def update(self, name: str, written: list, read: list, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, which changes arrays in place, and calls no operation."""
+        call = self._call(name, (written, read))
+        for watcher in reversed(self):
+            run = functools.partial(watcher.updated, call, run)
+        return run()
+
     def note(self, name: str, operands: tuple, out: Any, start: int) -> None:
         """Note on the nodes of `out` younger than `start` a call that nobody was asked about."""
         self._note(out, self._call(name, operands), start)
@@ -156,13 +167,18 @@ _watched = 0  # blocks that are on, in all threads
 
 def _marked() -> tuple[str, int] | None:
     """The user's line, if a watcher wants to know it of a change in place."""
-    return places.user() if any(watcher.marks for watcher in _active.get() or ()) else None
+    return places.user() if any(watcher.marks for watcher in active()) else None
+
+
+def active() -> tuple[Watcher, ...]:
+    """Who watches in this context, outermost first."""
+    return _active.get() or ()
 
 
 def swept(kind: str, nodes: Iterable[Node], found: dict[Node, Any]) -> Iterator[Node]:
     """The nodes of a sweep, watched."""
     nodes = iter(nodes)
-    for watcher in _active.get() or ():
+    for watcher in active():
         nodes = watcher.swept(kind, nodes, found)
     return nodes
 

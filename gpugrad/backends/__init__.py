@@ -12,7 +12,7 @@ import os
 import pkgutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..cuda.blas import Blas
     from ..cuda.graph import Graph
     from ..cuda.ranges import Ranges
+    from ..cuda.spans import Span
     from ..fusion import Fusion, Kernel
 
 KINDS = ("cpu", "cuda")
@@ -210,6 +211,21 @@ class Backend:
 
     def memory(self, device: Device, reset_peak: bool) -> Memory:
         """The memory in use on `device`; see `gpugrad.memory`."""
+        raise NotImplementedError
+
+    def gauge(self, device: Device) -> AbstractContextManager[Callable[[], tuple[int, int]]]:
+        """Inside it a function tells the bytes in use, and the most since it was last asked."""
+        raise NotImplementedError
+
+    def span(self, device: Device, name: str) -> Span | None:
+        """A piece of work that begins now on `device`; None where its own time is not measured."""
+        return None
+
+    def read_spans(self, device: Device, spans: Sequence[Span]) -> list[tuple[int, int] | None]:
+        """Beginning and end of pieces of work, on the clock of `time.perf_counter_ns`.
+
+        Waits for the device. None for one that was captured.
+        """
         raise NotImplementedError
 
     def kernel(self, kernel: Kernel) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..cuda.functions import linalg, replacements
 from ..cuda.kernels import kernels
 from ..cuda.ranges import Ranges
 from ..cuda.source import source_of
+from ..cuda.spans import Span, read_spans
 from ..cuda.special import SpecialFunctions
 from ..modes import refuses_transfers
 from ..rules import raw
@@ -286,11 +287,11 @@ def _pool(cupy: Any) -> Any:
     return pool if hasattr(pool, "used_bytes") else None
 
 
-def _peak_hook(cupy: Any) -> Any:
+def _peak_hook(cupy: Any, purpose: str) -> Any:
     """A hook that notes per device the most that the pool in use had handed out."""
 
     class PeakHook(cupy.cuda.MemoryHook):
-        name = "gpugrad.memory"
+        name = f"gpugrad.{purpose}"
 
         def __init__(self) -> None:
             self.highest: dict[int, int] = {}
@@ -318,7 +319,7 @@ class CupyBackend(Backend):
         self._devices = [Device(KIND, i) for i in range(count)]
         self.array_type = cupy.ndarray
         self.array_types = (cupy.ndarray,)
-        self._peaks = _peak_hook(cupy)
+        self._peaks = _peak_hook(cupy, "memory")
         functions = {**replacements(cupy), **kernels(cupy)}
         namespace = Namespace if count == 1 else functools.partial(_PlacedNamespace, cupy)
         self.xp = namespace(
@@ -417,16 +418,39 @@ class CupyBackend(Backend):
             yield
 
     def memory(self, device: Device, reset_peak: bool) -> Memory:
-        with self.scope(device):
-            if (pool := _pool(self._cupy)) is not None:
-                used, held = pool.used_bytes(), pool.total_bytes()
-            else:
-                free, total = self._cupy.cuda.runtime.memGetInfo()
-                used = held = total - free
+        used, held = self._in_use(device)
         highest = self._watched_peaks()
         peak = max(used, highest.get(device.index, 0))
         highest[device.index] = used if reset_peak else peak
         return Memory(used, peak, held)
+
+    def _in_use(self, device: Device) -> tuple[int, int]:
+        """The bytes of arrays, and of what holds them."""
+        with self.scope(device):
+            if (pool := _pool(self._cupy)) is not None:
+                return pool.used_bytes(), pool.total_bytes()
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            return total - free, total - free
+
+    @contextlib.contextmanager
+    def gauge(self, device: Device) -> Iterator[Callable[[], tuple[int, int]]]:
+        hook = _peak_hook(self._cupy, f"gauge of {device}")
+
+        def read() -> tuple[int, int]:
+            used, _ = self._in_use(device)
+            peak = max(used, hook.highest.get(device.index, 0))
+            hook.highest[device.index] = used
+            return used, peak
+
+        with hook:
+            yield read
+
+    def span(self, device: Device, name: str) -> Span:
+        return Span(self._cupy, self.scope(device), name)
+
+    def read_spans(self, device: Device, spans: Sequence[Span]) -> list[tuple[int, int] | None]:
+        with self.scope(device):
+            return read_spans(self._cupy, spans)
 
     def _watched_peaks(self) -> dict[int, int]:
         """Device -> the most that was in use; watched in this thread from now on."""

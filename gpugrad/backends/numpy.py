@@ -8,6 +8,8 @@ import math
 import operator
 import os
 import platform
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,24 @@ class NumpyBackend(Backend):
             with contextlib.suppress(FileNotFoundError):  # proc(5); no Linux
                 Path("/proc/self/clear_refs").write_text("5")
         return found
+
+    @contextlib.contextmanager
+    def gauge(self, device: Device) -> Iterator[Callable[[], tuple[int, int]]]:
+        """What Python's tracemalloc counts, to which NumPy tells its arrays too."""
+        starts = not tracemalloc.is_tracing()
+        if starts:
+            tracemalloc.start()
+
+        def read() -> tuple[int, int]:
+            found = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            return found
+
+        try:
+            yield read
+        finally:
+            if starts:
+                tracemalloc.stop()
 
     def about(self, device: Device) -> About:
         details = f"{os.cpu_count()} CPUs"

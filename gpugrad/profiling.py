@@ -113,25 +113,32 @@ class Slice:
 
 
 class _Meter:
-    """What is in use on a device, and the most of it during slices, which may be nested."""
+    """What is in use on a device, and the most of it during slices, which may be nested.
+
+    What is allocated between `hold` and `go` is the profile's own, and does not count.
+    """
 
     def __init__(self, read: Callable[[], tuple[int, int]]) -> None:
         self._read = read
-        self._base, _ = read()
+        self._base, _ = read()  # in use when the block began, and the profile's own
+        self._held = self._base
         self._open: list[Slice] = []
 
-    def look(self) -> int:
-        used, peak = self._read()
+    def hold(self) -> None:
+        self._held, peak = self._read()
         for item in self._open:
             item.peak = max(item.peak or 0, peak - self._base)
-        return used - self._base
+
+    def go(self) -> None:
+        used, _ = self._read()
+        self._base += used - self._held
 
     def begin(self, item: Slice) -> None:
-        item.peak = self.look()  # which also tells those around it what was before
+        item.peak = self._held - self._base
         self._open.append(item)
 
     def end(self, item: Slice) -> None:
-        item.used = self.look()
+        item.used = self._held - self._base
         self._open.remove(item)
 
 
@@ -186,6 +193,7 @@ class profile(Watcher):
         self._gauges = self  # the outermost profile that watches memory, whose meters serve all
         self._meters: dict[backends.Device, _Meter] = {}
         self._stack = ExitStack()
+        self._known: dict[tuple, tuple] = {}
 
     def _recreate_cm(self) -> Self:
         return self
@@ -221,7 +229,8 @@ class profile(Watcher):
     def called(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
         if not self._tokens:  # a task that has outlived the block
             return run()
-        where, scope, swept = watching.origin()
+        where, scope, swept = self._origin()
+        self._hold()
         outer = self._open[threading.get_ident()]
         within = outer[-1].phase if outer else "" if swept is None else "backward"
         item = Slice(name, f"in {within}" if within else "forward", where, scope)
@@ -233,6 +242,8 @@ class profile(Watcher):
             self._end(item)
         item.count(given, list(_arrays((out,))))
         item.node = _made_by(out)
+        del given  # or it would go after the call
+        self._go()
         return out
 
     def updated(
@@ -240,7 +251,8 @@ class profile(Watcher):
     ) -> Any:
         if not self._tokens:
             return run()
-        where, scope, _ = watching.origin()
+        where, scope, _ = self._origin()
+        self._hold()
         item = Slice(name, "update", where, scope)
         made = list(_arrays(written))
         given = [*made, *_arrays(read)]
@@ -250,6 +262,8 @@ class profile(Watcher):
         finally:
             self._end(item)
         item.count(given, made, in_place=True)
+        del given, made
+        self._go()
         return out
 
     def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
@@ -257,6 +271,7 @@ class profile(Watcher):
             yield from nodes
             return
         backwards = kind == "vjp"
+        self._hold()
         whole = Slice("", _PHASES[kind], None, ())
         self._begin(whole, [])
         try:
@@ -265,6 +280,7 @@ class profile(Watcher):
                 if (node in found) != backwards or node.op is None or _is_inner(node):
                     yield node
                     continue
+                self._hold()
                 parents = dict.fromkeys(edge[0] for edge in node.edges)
                 sources = (node,) if backwards else parents
                 given = list(_arrays(found.get(x) for x in sources))
@@ -280,9 +296,16 @@ class profile(Watcher):
                 kept = {id(x): x for x in _arrays(edge[2] for edge in reached)}
                 results = parents if backwards else (node,)
                 item.count([*given, *kept.values()], list(_arrays(found.get(x) for x in results)))
-                del given, kept  # which the next step may free
+                del parents, sources, given, reached, kept, results  # the next step may free some
+                self._go()
         finally:
             self._end(whole)
+
+    def _origin(self) -> tuple[Any, Any, Node | None]:
+        where, scope, swept = watching.origin()
+        # one tuple for each place: looking has made frame objects, which go after the call, so that
+        # what is made here counts as in use
+        return self._known.setdefault(where, where), self._known.setdefault(scope, scope), swept
 
     def _begin(self, item: Slice, given: list[Any]) -> None:
         items = self._open[item.thread]
@@ -296,12 +319,14 @@ class profile(Watcher):
                 self._meter(device).begin(item)
             backend = backends.backend_of_kind(device.kind)
             item.span = backend.span(device, item.name)
+        self._go()
         item.start = _clock()
 
     def _end(self, item: Slice) -> None:
         if item.stop:  # a sweep that an exception has left, and that the end of the block closed
             return
         item.stop = _clock()
+        self._hold()
         self._open[item.thread].remove(item)
         if item.outer is not None:
             item.outer.inner += item.stop - item.start
@@ -309,6 +334,14 @@ class profile(Watcher):
             item.span.close()
         if self._memory and item.device is not None:
             self._meter(item.device).end(item)
+
+    def _hold(self) -> None:
+        for meter in self._gauges._meters.values():
+            meter.hold()
+
+    def _go(self) -> None:
+        for meter in self._gauges._meters.values():
+            meter.go()
 
     def _meter(self, device: backends.Device) -> _Meter:
         owner = self._gauges

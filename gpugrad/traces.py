@@ -34,8 +34,8 @@ def trace(slices: list[Slice]) -> str:
         there = [x for x in slices if x.device == device]
         for x in sorted(there, key=lambda x: x.stop):
             if x.used is not None:
-                ts = (x.stop - start) / 1e3
-                events.append(_event("C", pid, 0, ts, "memory in use", args={"bytes": x.used}))
+                ts, args = (x.stop - start) / 1e3, {"bytes": x.used}
+                events.append(_event("C", pid, 0, ts, "memory in use", cat="memory", args=args))
         works = {x: x.work for x in there if x.work is not None}
         for tid, stream in enumerate(dict.fromkeys(x.stream for x in works), 1):
             events.append(_named("thread_name", pid, tid, f"stream {stream:#x}"))

@@ -20,7 +20,7 @@ from .rules import Part, raw
 from .tape import Node, owner_of
 from .tensor import Tensor
 from .trees import flatten
-from .watching import Watcher
+from .watching import Call, Seen, Watcher
 
 _clock = time.perf_counter_ns
 _PHASES = {"vjp": "backward", "jvp": "tangent"}
@@ -226,15 +226,14 @@ class profile(Watcher):
 
     # ---- what is seen
 
-    def called(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
+    def called(self, call: Call, run: Callable[[], Any]) -> Any:
         if not self._tokens:  # a task that has outlived the block
             return run()
-        where, scope, swept = self._origin()
         self._hold()
         outer = self._open[threading.get_ident()]
-        within = outer[-1].phase if outer else "" if swept is None else "backward"
-        item = Slice(name, f"in {within}" if within else "forward", where, scope)
-        given = list(_arrays(operands))
+        within = outer[-1].phase if outer else "" if call.swept is None else "backward"
+        item = self._slice(call.name, f"in {within}" if within else "forward", call)
+        given = list(_arrays(call.operands))
         self._begin(item, given)
         try:
             out = run()
@@ -246,23 +245,20 @@ class profile(Watcher):
         self._go()
         return out
 
-    def updated(
-        self, name: str, written: list[Any], read: list[Any], run: Callable[[], Any]
-    ) -> Any:
+    def updated(self, call: Call, run: Callable[[], Any]) -> Any:
         if not self._tokens:
             return run()
-        where, scope, _ = self._origin()
         self._hold()
-        item = Slice(name, "update", where, scope)
-        made = list(_arrays(written))
-        given = [*made, *_arrays(read)]
+        item = self._slice(call.name, "update", call)
+        made, others = (list(_arrays(x)) for x in call.operands)
+        given = [*made, *others]
         self._begin(item, given)
         try:
             out = run()
         finally:
             self._end(item)
         item.count(given, made, in_place=True)
-        del given, made
+        del given, made, others
         self._go()
         return out
 
@@ -284,8 +280,7 @@ class profile(Watcher):
                 parents = dict.fromkeys(edge[0] for edge in node.edges)
                 sources = (node,) if backwards else parents
                 given = list(_arrays(found.get(x) for x in sources))
-                seen = getattr(node, "note", None)
-                item = Slice(node.op.name, whole.phase, *(seen[:2] if seen else (None, ())))
+                item = self._slice(node.op.name, whole.phase, getattr(node, "note", None))
                 item.node = node.serial
                 self._begin(item, given)
                 try:
@@ -301,11 +296,12 @@ class profile(Watcher):
         finally:
             self._end(whole)
 
-    def _origin(self) -> tuple[Any, Any, Node | None]:
-        where, scope, swept = watching.origin()
-        # one tuple for each place: looking has made frame objects, which go after the call, so that
-        # what is made here counts as in use
-        return self._known.setdefault(where, where), self._known.setdefault(scope, scope), swept
+    def _slice(self, op: str, phase: str, seen: Call | Seen | None) -> Slice:
+        if seen is None:
+            return Slice(op, phase, None, ())
+        # one tuple for each place: those of the call are not the profile's own memory
+        where, scope = (self._known.setdefault(x, x) for x in (seen.where, seen.scope))
+        return Slice(op, phase, where, scope)
 
     def _begin(self, item: Slice, given: list[Any]) -> None:
         items = self._open[item.thread]

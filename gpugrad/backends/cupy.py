@@ -446,7 +446,8 @@ class CupyBackend(Backend):
             yield read
 
     def span(self, device: Device, name: str) -> Span:
-        return Span(self._cupy, self.scope(device), name)
+        place = self.scope(device) if len(self._devices) > 1 else contextlib.nullcontext()
+        return Span(self._cupy, place, name)
 
     def read_spans(self, device: Device, spans: Sequence[Span]) -> list[tuple[int, int] | None]:
         with self.scope(device):

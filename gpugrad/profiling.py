@@ -145,11 +145,12 @@ class _Meter:
 class profile(Watcher):
     """Times and memory of every operation, forward and backward: `with profile() as p: ...`.
 
-    Afterwards `print(p)` shows a table, `p.rows` are its data, and `p.trace("file.json")` writes a
-    file for https://ui.perfetto.dev and chrome://tracing. Seen are the operations on tensors of
-    this thread or task, the steps of sweeps, and the updates of optimisers; a compiled function is
-    one call. A profile that is entered again goes on; as a decorator, `@p`, it gathers all
-    calls of a function. Profiles nest, and each sees what is inside. An exception closes it.
+    Afterwards `print(p)` shows a table by operation, `p.table("line")` and `p.table("scope")` by
+    others, and `p.rows` are their data. `p.trace("file.json")` writes a file for
+    https://ui.perfetto.dev and chrome://tracing. Seen are the operations on tensors of this thread
+    or task, the steps of sweeps, and the updates of optimisers; a compiled function is one call. A
+    profile that is entered again goes on; as a decorator, `@p`, it gathers all calls of a
+    function. Profiles nest, and each sees what is inside. An exception closes it.
 
     **Time.** Times are without those of operations inside, so they add up. On a GPU that of the
     host is what it takes to queue the work. That of the device is between two events, before the
@@ -164,8 +165,8 @@ class profile(Watcher):
     way, and what a compiled function closes over.
 
     **Memory**, with `memory=True`, is exact at every allocation. On a GPU it is that of CuPy's
-    pool, by this thread. On the CPU it is what Python's tracemalloc counts: what the process
-    allocates in the block, arrays and Python's own objects.
+    pool, by this thread. On the CPU it is what Python's tracemalloc counts: all that the process
+    allocates in the block, arrays and Python's own objects; so watch one thread at a time.
 
     **Names.** On a GPU each operation is an NVTX range, for Nsight Systems.
 
@@ -179,10 +180,10 @@ class profile(Watcher):
         memory: watch the memory too.
 
     Attributes:
-        seconds: the time of the block, or of all of them.
+        seconds: the host's time of the block, or of all of them.
     """
 
-    def __init__(self, memory: bool = False) -> None:
+    def __init__(self, *, memory: bool = False) -> None:
         super().__init__()
         self.seconds = 0.0
         self._memory = memory

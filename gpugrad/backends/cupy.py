@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import warnings
@@ -36,6 +37,7 @@ KIND = "cuda"
 _INSTALL = (
     'pip install "gpugrad[cuda12]" or pip install "gpugrad[cuda13]", for a driver of CUDA 12 or 13'
 )
+_numbers = itertools.count(1)  # of memory hooks, whose names differ
 _INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100  # cudaError_t
 
 
@@ -434,7 +436,7 @@ class CupyBackend(Backend):
 
     @contextlib.contextmanager
     def gauge(self, device: Device) -> Iterator[Callable[[], tuple[int, int]]]:
-        hook = _peak_hook(self._cupy, f"gauge of {device}")
+        hook = _peak_hook(self._cupy, f"gauge {next(_numbers)}")
 
         def read() -> tuple[int, int]:
             used, _ = self._in_use(device)

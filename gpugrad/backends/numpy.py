@@ -8,6 +8,7 @@ import math
 import operator
 import os
 import platform
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,9 @@ class NumpyBackend(Backend):
     array_types = (np.ndarray, np.generic)
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._gauges = 0  # in use
+        self._starts = False  # whether it is they that have tracemalloc on
         kernels = {name: getattr(twins, name) for name in twins.__all__}
         self.xp = Namespace(
             np,
@@ -224,9 +228,12 @@ class NumpyBackend(Backend):
     @contextlib.contextmanager
     def gauge(self, device: Device) -> Iterator[Callable[[], tuple[int, int]]]:
         """What Python's tracemalloc counts, to which NumPy tells its arrays too."""
-        starts = not tracemalloc.is_tracing()
-        if starts:
-            tracemalloc.start()
+        with self._lock:
+            if not self._gauges:
+                self._starts = not tracemalloc.is_tracing()  # else it is the user's
+            if self._starts:
+                tracemalloc.start()
+            self._gauges += 1
 
         def read() -> tuple[int, int]:
             found = tracemalloc.get_traced_memory()
@@ -236,8 +243,10 @@ class NumpyBackend(Backend):
         try:
             yield read
         finally:
-            if starts:
-                tracemalloc.stop()
+            with self._lock:
+                self._gauges -= 1
+                if self._starts and not self._gauges:
+                    tracemalloc.stop()
 
     def about(self, device: Device) -> About:
         details = f"{os.cpu_count()} CPUs"

@@ -109,7 +109,8 @@ class Slice:
         owners = set() if in_place else {id(owner_of(x)) for x in given}
         fresh = [x for x in made if id(owner_of(x)) not in owners]
         if fresh:
-            self.bytes = sum(x.size * x.dtype.itemsize for x in (*given, *fresh))
+            read = {id(x): x for x in given}.values()
+            self.bytes = sum(x.size * x.dtype.itemsize for x in (*read, *fresh))
 
 
 class _Meter:
@@ -160,7 +161,7 @@ class profile(Watcher):
     is the time of the host alone. What is no operation on tensors shows in the time of the
     block only.
 
-    **Bytes.** Each operand, and each array that a rule has kept, is read once; each result, or
+    **Bytes.** Each array among operands, and what a rule has kept, is read once; each result, or
     cotangent, is written once; a view moves nothing. Not counted is what operations make on the
     way, and what a compiled function closes over.
 
@@ -236,7 +237,7 @@ class profile(Watcher):
         within = outer[-1].phase if outer else "" if call.swept is None else "backward"
         item = self._slice(call.name, f"in {within}" if within else "forward", call)
         given = list(_arrays(call.operands))
-        self._begin(item, given)
+        self._begin(item, _device(given))
         try:
             out = run()
         finally:
@@ -254,7 +255,7 @@ class profile(Watcher):
         item = self._slice(call.name, "update", call)
         made, others = (list(_arrays(x)) for x in call.operands)
         given = [*made, *others]
-        self._begin(item, given)
+        self._begin(item, _device(given))
         try:
             out = run()
         finally:
@@ -271,7 +272,7 @@ class profile(Watcher):
         backwards = kind == "vjp"
         self._hold()
         whole = Slice("", _PHASES[kind], None, ())
-        self._begin(whole, [])
+        self._begin(whole, None)
         try:
             for node in nodes:
                 # a backward step is one that a cotangent has come to; a forward one makes a tangent
@@ -284,16 +285,16 @@ class profile(Watcher):
                 given = list(_arrays(found.get(x) for x in sources))
                 item = self._slice(node.op.name, whole.phase, getattr(node, "note", None))
                 item.node = node.serial
-                self._begin(item, given)
+                self._begin(item, _device(given))
                 try:
                     yield node
                 finally:
                     self._end(item)
                 reached = [edge for edge in node.edges if edge[0] in found]
-                kept = {id(x): x for x in _arrays(edge[2] for edge in reached)}
+                given += _arrays(edge[2] for edge in reached)  # what was kept
                 results = parents if backwards else (node,)
-                item.count([*given, *kept.values()], list(_arrays(found.get(x) for x in results)))
-                del parents, sources, given, reached, kept, results  # the next step may free some
+                item.count(given, list(_arrays(found.get(x) for x in results)))
+                del parents, sources, given, reached, results  # the next step may free some
                 self._go()
         finally:
             self._end(whole)
@@ -305,14 +306,14 @@ class profile(Watcher):
         where, scope = (self._known.setdefault(x, x) for x in (seen.where, seen.scope))
         return Slice(op, phase, where, scope)
 
-    def _begin(self, item: Slice, given: list[Any]) -> None:
+    def _begin(self, item: Slice, device: backends.Device | None) -> None:
         items = self._open[item.thread]
         if items:
             item.outer = items[-1]
         items.append(item)
         self._slices.append(item)
-        if given:
-            item.device = device = backends.device_of(given[0])
+        if device is not None:
+            item.device = device
             if self._memory:
                 self._meter(device).begin(item)
             backend = backends.backend_of_kind(device.kind)
@@ -361,10 +362,13 @@ class profile(Watcher):
                 item.work, item.stream, item.span = work, item.span.stream.ptr, None
         for item in self._slices[self._unread :]:
             if item.work is not None:
-                item.own += item.work[1] - item.work[0]
+                busy = item.work[1] - item.work[0]
+                item.own += busy
                 outer = item.outer
-                if outer is not None and outer.work is not None:
-                    outer.own -= item.work[1] - item.work[0]
+                while outer is not None and (outer.work is None or outer.stream != item.stream):
+                    outer = outer.outer  # a whole sweep
+                if outer is not None:
+                    outer.own -= busy
 
     # ---- what is told
 
@@ -391,21 +395,9 @@ class profile(Watcher):
             host = sum(x.stop - x.start - x.inner for x in items) / 1e9
             works = [x.own for x in items if x.work is not None]
             device = sum(works) / 1e9 if works else None
-            count = sum(x.bytes for x in items)
-            peaks = [x.peak for x in items if x.peak is not None]
-            rows.append(
-                Row(
-                    op,
-                    phase,
-                    len(items),
-                    host,
-                    device,
-                    count,
-                    max(peaks, default=None),
-                    where,
-                    scope,
-                )
-            )
+            moved = sum(x.bytes for x in items)
+            peak = max((x.peak for x in items if x.peak is not None), default=None)
+            rows.append(Row(op, phase, len(items), host, device, moved, peak, where, scope))
         return sorted(rows, key=_time, reverse=True)
 
     def table(self, by: Literal["op", "line", "scope"] = "op") -> str:
@@ -446,6 +438,11 @@ class profile(Watcher):
         from .traces import trace
 
         Path(path).write_text(trace(self.slices), encoding="utf-8")
+
+
+def _device(given: list[Any]) -> backends.Device:
+    """Where work with `given` is done; by default for a step that closes over all it works with."""
+    return backends.device_of(given[0]) if given else backends.default_device()
 
 
 def _is_inner(node: Node) -> bool:

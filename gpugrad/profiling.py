@@ -38,8 +38,8 @@ class Row(NamedTuple):
         host: seconds of the host, without those of calls inside.
         device: seconds of the device, likewise; None where it has no clock of its own.
         bytes: read and written.
-        peak: the most bytes in use during a call, above what was in use when the block began; None
-            without `memory=True`.
+        peak: the most bytes in use during a call, above what was in use when the block began
+            (below it the number is negative); None without `memory=True`.
         where: file and line of the forward call; None if that was not seen.
         scope: names of the scopes around it, outermost first.
     """

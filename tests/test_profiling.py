@@ -1,6 +1,7 @@
 """The profile: which rows, which bytes, which memory, and times that add up."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -18,6 +19,12 @@ from gpugrad import backends, rules
 def line():
     """The line of the caller."""
     return sys._getframe(1).f_lineno
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What other tests have left is not freed inside of a block, where it would count."""
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The trace file: what viewers ask of the format, and what is told of a profile."""
 
+import gc
 import json
 
 import numpy as np
@@ -9,6 +10,12 @@ from helpers import leaf
 import gpugrad as gg
 
 KINDS = {"M", "B", "E", "C", "s", "t", "f"}
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What other tests have left is not freed inside of a block, where it would count."""
+    gc.collect()
 
 
 @pytest.fixture

@@ -237,6 +237,18 @@ def test_other_watchers_are_on_as_well(device):
     assert row(p, "log").calls == row(p, "exp").calls == 1
 
 
+def test_an_update_tells_its_line_to_who_looks_for_changes_in_place(device):
+    x = leaf([1.0, 2.0])
+    optimizer = gg.optim.SGD([x], lr=0.1)
+    with gg.detect_anomaly(), gg.profile():
+        y = gg.sum(gg.exp(x) * x)
+        y.backward(retain_graph=True)
+        optimizer.step()
+        here = line() - 1
+        with pytest.raises(RuntimeError, match=f"changed in place since, at .*:{here};"):
+            y.backward()
+
+
 def test_a_function_of_several_results_is_one_step_backwards():
     with gg.device("cpu"), gg.profile() as p:
         values, _ = gg.linalg.eigh(leaf([[2.0, 1.0], [1.0, 3.0]]))

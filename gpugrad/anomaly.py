@@ -79,8 +79,8 @@ class detect_anomaly(Watcher):
     error names the operation, the line of the *forward* call (so the forward pass belongs into the
     block as well), and of each array dtype, shape, device and range; no `.grad` has been changed.
     An infinity counts where all input is finite, a NaN where no input has one, also if it is not
-    used later on (`where(x > 0, log(x), 0)` takes the logarithm of all of `x`). Writes off the tape
-    and updates of optimisers are not looked at.
+    used later on (`where(x > 0, log(x), 0)` takes the logarithm of all of `x`). An update of an
+    optimiser is looked at like an operation; other writes off the tape are not.
 
     On the CPU it raises at once. On a GPU each array costs a small kernel, which notes its range in
     a table on the device; that is read, and waited for, once at the end of each backward pass and
@@ -123,6 +123,17 @@ class detect_anomaly(Watcher):
             )
         return out
 
+    def updated(self, call: Call, run: Callable[[], Any]) -> Any:
+        written, read = call.operands
+        given = _flat([("to be updated", written), ("gradient", read)])
+        changed = _flat([("updated", written)])
+        self._noted([*given, *changed])
+        before = self._items(given)
+        out = run()
+        what = f"{call.name}, {Seen(call.where, call.scope)},"
+        self._judge(_Event(what, before, self._items(changed, new=True)))
+        return out
+
     def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
         for node in nodes:
             given = _given(node, kind, found)
@@ -136,22 +147,23 @@ class detect_anomaly(Watcher):
 
     def _look(self, what: str, inputs: list[Named], outputs: list[Named]) -> None:
         """Raise if it made a bad number; where a device would have to be waited for, later."""
-        inputs, outputs = (
-            [(role, part) for role, x in items for part in _parts(x)] for items in (inputs, outputs)
-        )
-        every = [x for _, x in (*inputs, *outputs)]
-        deferred = [x for x in every if self._has_table(x, len(every))]
-        if not deferred and all(_worst(x) == _FINITE for _, x in outputs):
-            return
-        event = _Event(
-            what,
-            [_Item(_described(role, x), self._range(x, new=False)) for role, x in inputs],
-            [_Item(_described(role, x), self._range(x, new=True)) for role, x in outputs],
-        )
-        if deferred:
+        inputs, outputs = _flat(inputs), _flat(outputs)
+        if self._noted([*inputs, *outputs]) or any(_worst(x) != _FINITE for _, x in outputs):
+            self._judge(_Event(what, self._items(inputs), self._items(outputs, new=True)))
+
+    def _judge(self, event: _Event) -> None:
+        if any(type(item.range) is tuple for item in (*event.inputs, *event.outputs)):
             self._events.append(event)
         else:
             event.check()
+
+    def _noted(self, arrays: list[Named]) -> bool:
+        """Whether ranges of some are noted in tables, which then have rows for all."""
+        found = [self._has_table(x, len(arrays)) for _, x in arrays]
+        return any(found)
+
+    def _items(self, arrays: list[Named], new: bool = False) -> list[_Item]:
+        return [_Item(_described(role, x), self._range(x, new)) for role, x in arrays]
 
     def _has_table(self, x: Any, rows: int) -> bool:
         """Whether ranges of arrays like `x` are noted in a table, which then has rows left."""
@@ -209,6 +221,10 @@ def _described(role: str, x: Any) -> str:
     return f"{role}: {x.dtype} {x.shape} on {device}"
 
 
+def _flat(items: list[Named]) -> list[Named]:
+    return [(role, part) for role, x in items for part in _parts(x)]
+
+
 def _is_number(x: Any) -> bool:
     return type(x) in NUMBERS or isinstance(x, np.generic)
 
@@ -218,7 +234,7 @@ def _parts(x: Any) -> Iterator[Any]:
     x = raw(x)
     while isinstance(x, BatchedArray):
         x = x.values
-    if isinstance(x, tuple):  # of several results
+    if isinstance(x, (tuple, list)):  # of several results
         for item in x:
             yield from _parts(item)
     elif _is_number(x) or (backends.find_backend(type(x)) is not None and x.dtype.kind != "b"):

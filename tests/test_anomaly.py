@@ -154,6 +154,16 @@ def test_a_forward_call_outside_of_the_block_is_said_to_be(device):
     assert "sqrt, called before detect_anomaly was on, made" in message_of(y.backward)
 
 
+@pytest.mark.parametrize("optimizer", [gg.optim.SGD, gg.optim.Adam])
+def test_an_update_is_named(device, optimizer):
+    x = leaf([1e308, 1.0])
+    x.grad = gg.asarray([-1e308, 1.0], dtype="float64", device=device)
+    step = optimizer([x], lr=1e308).step
+    message = message_of(step)
+    assert message.startswith(f"{optimizer.__name__}.step, called at {__file__}")
+    assert f"gradient: float64 (2,) on {device}: -1e+308 to 1\n" in message
+
+
 def test_a_custom_derivative_is_named(device):
     f = gg.custom_vjp(lambda x: x * 1.0, lambda g, out, x: g / (x - x))
     message = message_of(lambda: gg.sum(f(leaf([1.0]))).backward())

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .compiler.compiled import CompileWarning, compile
     from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
+    from .drawing.face import draw
     from .profiling import profile
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ __all__ = [
     "deterministic",
     "device",
     "devices",
+    "draw",
     "e",
     "elementwise_kernel",
     "enable_grad",
@@ -134,6 +136,7 @@ _LAZY_NAMES = {
     "CompileWarning": ".compiler.compiled",
     "compile": ".compiler.compiled",
     "detect_anomaly": ".anomaly",
+    "draw": ".drawing.face",
     "elementwise_kernel": ".custom_kernels",
     "profile": ".profiling",
 }

@@ -90,9 +90,14 @@ class Argument:
 
 
 class Op:
-    """An operation with derivatives: its public name and its array arguments."""
+    """An operation with derivatives: its public name and its array arguments.
 
-    __slots__ = ("arguments", "array_names", "name")
+    Attributes:
+        call: the function itself, (*arrays, **options), where there is one that computes from raw
+            arrays what a node stands for; else None. `options` are their names.
+    """
+
+    __slots__ = ("arguments", "array_names", "call", "name", "options")
 
     def __init__(
         self,
@@ -104,6 +109,8 @@ class Op:
     ) -> None:
         self.name = name
         self.array_names = arrays
+        self.options = options
+        self.call: Callable[..., Any] | None = None
         self.arguments = [
             Argument(name, i, arrays, options, vjp, jvp)
             for i, (vjp, jvp) in enumerate(zip(vjps, jvps, strict=True))
@@ -503,6 +510,7 @@ def elementwise(
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"{doc}\n\nElementwise; arguments ({', '.join(arrays)}) broadcast."
     call.op = op if differentiable else None
+    op.call = call
     return call
 
 
@@ -825,6 +833,8 @@ def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
     call = call_one if count == 1 else call_more
     op = make(call)
     call.op = op  # type: ignore[attr-defined]
+    if op is not None:
+        op.call = call
     return call  # type: ignore[return-value]
 
 

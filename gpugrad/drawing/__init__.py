@@ -1,0 +1,1 @@
+"""Drawings of the tape: what was computed as boxes, values one way, gradients the other."""

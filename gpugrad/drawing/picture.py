@@ -1,0 +1,375 @@
+"""The picture: boxes and arrows with what is written on them, still without a notation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..rules import NUMBERS
+from ..tape import Node
+from . import values
+from .naming import Names
+from .units import Instance, Link, Tape, Unit
+from .values import Gradients
+
+SYMBOLS = {
+    "add": "+",
+    "subtract": "−",
+    "multiply": "×",
+    "divide": "÷",
+    "matmul": "@",
+    "maximum": "max",
+    "minimum": "min",
+    "negative": "−x",
+    "square": "x²",
+    "sqrt": "√x",
+}
+
+
+@dataclass(eq=False)
+class Box:
+    """One box.
+
+    Attributes:
+        kind: "parameter", "input", "operation", "result", "scope" (folded) or "more" (left out).
+        title, lines: what is written in it.
+        gradient: the whole gradient, where the contributions of several arrows add up.
+        ports: per argument of an operation its local derivative, "" where there is none.
+        names: of those arguments.
+        scope: the name scopes around it.
+        where: file and line of the call, if known.
+    """
+
+    kind: str
+    title: str
+    lines: list[str] = field(default_factory=list)
+    gradient: str = ""
+    ports: list[str] = field(default_factory=list)
+    names: Sequence[str] = ()
+    scope: Instance = ()
+    where: tuple[str, int] | None = None
+
+
+@dataclass(eq=False)
+class Arrow:
+    """A value on its way from one box (a number in `boxes`) to another, and the gradient back."""
+
+    source: int
+    target: int
+    port: int = 0
+    value: str = ""
+    gradient: str = ""
+
+
+@dataclass
+class Picture:
+    """Boxes, arrows between them, and what is written below."""
+
+    boxes: list[Box]
+    arrows: list[Arrow]
+    caption: str
+
+
+def shared(a: Instance, b: Instance) -> Instance:
+    """The scope around two others."""
+    n = 0
+    while n < min(len(a), len(b)) and a[n] == b[n]:
+        n += 1
+    return a[:n]
+
+
+def nested(
+    groups: Mapping[Instance, list[str]], opening: Callable[[Instance], str], closing: str
+) -> list[str]:
+    """Lines of text by scope, each scope between its opening and closing lines, indented."""
+    scopes = {scope[:n] for scope in groups for n in range(len(scope) + 1)}
+    lines: list[str] = []
+    opened: Instance = ()
+
+    def close(scope: Instance) -> None:
+        lines.extend("  " * n + closing for n in range(len(opened), len(scope), -1))
+
+    for scope in sorted(scopes, key=lambda scope: [number for _, number in scope]):
+        outer = shared(opened, scope)
+        close(outer)
+        if scope:
+            lines.append("  " * len(scope) + opening(scope))
+        opened = scope
+        lines += ["  " * (len(scope) + 1) + text for text in groups.get(scope, ())]
+    close(())
+    return lines
+
+
+# ---- which units share a box
+
+
+class View:
+    """Which box a unit is in: its own, that of a folded scope, or the one of all that is left out.
+
+    Args:
+        depth: scopes deeper than this are one box each; None for no folding.
+        limit: how many boxes of operations there may be, and how many others before them.
+    """
+
+    def __init__(self, tape: Tape, depth: int | None, limit: int) -> None:
+        self.key: dict[Unit, Any] = {}
+        for unit in tape.units:
+            folded = depth is not None and len(unit.scope) > depth and unit.kind != "result"
+            self.key[unit] = unit.scope[: depth + 1] if folded and depth is not None else unit
+        self._cut(tape, limit)
+
+    def _cut(self, tape: Tape, limit: int) -> None:
+        """Leave what lies furthest from the results to the box of the rest.
+
+        The distance is along the longest way: whatever a box takes lies further than itself, so
+        that nothing goes from what is shown into the rest and back.
+        """
+        far: dict[Any, int] = {}
+        for unit in reversed(tape.units):
+            key = self.key[unit]
+            for link in unit.links:
+                source = self.key[link.source]
+                if source != key:
+                    far[source] = max(far.get(source, 0), far.get(key, 0) + 1)
+        for kinds in (("operation",), ("parameter", "input")):
+            keys = dict.fromkeys(self.key[u] for u in reversed(tape.units) if u.kind in kinds)
+            boxes = [k for k in keys if kinds[0] == "operation" or isinstance(k, Unit)]
+            if len(boxes) > limit:
+                rest = set(sorted(boxes, key=lambda k: far.get(k, 0))[limit:])
+                for unit, key in self.key.items():
+                    if key in rest:
+                        self.key[unit] = "more"
+        self._absorb(tape)
+
+    def _absorb(self, tape: Tape) -> None:
+        """What is only used by the rest belongs to it."""
+        users: dict[Unit, set] = {}
+        for unit in tape.units:
+            for link in unit.links:
+                users.setdefault(link.source, set()).add(self.key[unit])
+        for unit, keys in users.items():
+            if unit.kind in ("parameter", "input") and keys == {"more"}:
+                self.key[unit] = "more"
+
+
+# ---- from units to boxes
+
+
+class Painter:
+    """Makes the picture of a tape.
+
+    Args:
+        seeds: result -> the cotangent that a reverse sweep starts with; None for no sweep.
+    """
+
+    def __init__(
+        self,
+        order: list[Node],
+        tape: Tape,
+        names: Names,
+        seeds: dict[Node, Any] | None,
+        view: View,
+    ) -> None:
+        self.tape, self.names, self.view = tape, names, view
+        self.members: dict[Any, list[Unit]] = {}
+        for unit in tape.units:
+            self.members.setdefault(view.key[unit], []).append(unit)
+        self.links = self._shown_links()
+        self.leaving = Counter(link.source for link, _ in self.links)
+        small = {
+            link.value
+            for link, _ in self.links
+            if link.value is not None and values.size_of(link.value.shape) <= values.SMALL
+        }
+        values.compute_again(tape, order, small)
+        self.seeds: dict[Any, Any] = seeds or {}
+        self.gradients = self._sweep(order) if seeds else None
+        self._find_home(order)
+
+    def _shown_links(self) -> list[tuple[Link, int]]:
+        """Links between boxes, and how many each of them stands for.
+
+        Between the same two boxes one value goes once, if one of them is several units; and into
+        or out of the rest one arrow is enough.
+        """
+        key = self.view.key
+        merged: dict[Any, list[Link]] = {}
+        for unit in self.tape.units:
+            for link in unit.links:
+                ends = (key[link.source], key[link.target])
+                if ends[0] == ends[1]:
+                    continue
+                if "more" in ends:
+                    merged.setdefault(ends, []).append(link)
+                elif any(not isinstance(end, Unit) for end in ends):
+                    value = link.source if link.value is None else link.value
+                    merged.setdefault((ends, value), []).append(link)
+                else:
+                    merged.setdefault(link, []).append(link)
+        return [(links[0], len(links)) for links in merged.values()]
+
+    def _sweep(self, order: list[Node]) -> Gradients:
+        edges = {link.edge for link, n in self.links if link.edge is not None and n == 1}
+        totals = {unit.node for unit in self.leaving if unit.node and self._branches(unit)}
+        return Gradients(order, self.seeds, edges, totals)
+
+    def _branches(self, unit: Unit) -> bool:
+        return self.leaving[unit] > 1 and unit.kind in ("parameter", "operation")
+
+    def _find_home(self, order: list[Node]) -> None:
+        """The device and dtype that go without saying."""
+        arrays = [*self.tape.values.values(), *self.tape.operands.values(), *self.seeds.values()]
+        places = Counter(values.device_of(x) for x in arrays if type(x) not in NUMBERS)
+        dtypes = Counter(str(node.dtype) for node in order if node.dtype is not None)
+        self.dtypes = len(dtypes)
+        self.device = places.most_common(1)[0][0] if places else ""
+        self.several = len(places) > 1
+        self.dtype = dtypes.most_common(1)[0][0]
+
+    # ---- words
+
+    def _described(self, x: Any, array: Any, shape: bool = True) -> str:
+        """Shape, dtype, device and memory of a node or an array."""
+        words = [] if not shape else ["scalar" if x.shape == () else str(x.shape)]
+        if str(x.dtype) != self.dtype:
+            words.insert(0, str(x.dtype))
+        if values.size_of(x.shape) > values.SMALL:
+            words.append(values.memory(values.size_of(x.shape) * x.dtype.itemsize))
+        if self.several and array is not None and values.device_of(array) != self.device:
+            words.append(f"on {values.device_of(array)}")
+        return " ".join(words)
+
+    def _value(self, link: Link) -> str:
+        """What stands above the line of a link; a box of its own has said it of arrays already."""
+        unit = link.source
+        if link.value is None:
+            array = unit.array
+            if type(array) in NUMBERS or self.names.of_array(array) is None:
+                return ""
+            small = values.size_of(array.shape) <= values.SMALL
+            return values.numbers(array) if small else ""
+        node = link.value
+        array = self.tape.values.get(node)
+        large = values.size_of(node.shape) > values.SMALL
+        if large and unit.kind == "parameter":
+            return ""
+        known = array is not None and not large
+        text = values.numbers(array) if known else self._described(node, array)
+        if known:
+            text = " ".join(filter(None, (text, self._described(node, array, shape=False))))
+        name = self.names.of_node(node) if unit.kind == "operation" else None
+        if name is None or (link.target.kind == "result" and link.target.name == name):
+            return text
+        return f"{name} = {text}" if known else f"{name}: {text}"
+
+    def _gradient(self, link: Link, count: int) -> str:
+        if self.gradients is None or count > 1:
+            return ""
+        if link.edge is not None:
+            return self.gradients.of_edge.get(link.edge, "")
+        return values.gradient_text(self.seeds[link.value]) if link.value in self.seeds else ""
+
+    # ---- boxes
+
+    def _box(self, key: Any, units: list[Unit]) -> Box:
+        if not isinstance(key, Unit):
+            return self._rest(units) if key == "more" else self._folded(key, units)
+        box = getattr(self, f"_{key.kind}")(key)
+        box.scope, box.where = key.scope, key.where
+        if key.node is not None and self.gradients is not None and self._branches(key):
+            box.gradient = self.gradients.of_node.get(key.node, "")
+        if key.node is not None and key.node.hooks:
+            box.lines.append("hook, not run")
+        return box
+
+    def _parameter(self, unit: Unit) -> Box:
+        assert unit.node is not None
+        lines = []
+        if values.size_of(unit.node.shape) > values.SMALL:
+            lines.append(self._described(unit.node, self.tape.values.get(unit.node)))
+        return Box("parameter", self.names.of_node(unit.node) or "parameter", lines)
+
+    def _input(self, unit: Unit) -> Box:
+        array = unit.array
+        name = self.names.of_array(array)
+        if type(array) in NUMBERS:
+            return Box("input", values.number(array))
+        if values.size_of(array.shape) <= values.SMALL:
+            return Box("input", name or values.numbers(array))
+        return Box("input", name or "input", [self._described(array, array)])
+
+    def _operation(self, unit: Unit) -> Box:
+        assert unit.node is not None
+        ports = [""] * len(unit.names)
+        like = self.tape.values.get(unit.node)
+        if like is None:
+            like = next(
+                (self.tape.values[x.value] for x in unit.links if x.value in self.tape.values), None
+            )
+        for link in unit.links:
+            if link.edge is not None and like is not None:
+                ports[link.port] = values.local_derivative(*link.edge, like) or ""
+        return Box("operation", SYMBOLS.get(unit.name, unit.name), ports=ports, names=unit.names)
+
+    def _result(self, unit: Unit) -> Box:
+        return Box("result", unit.name)
+
+    def _folded(self, scope: Instance, units: list[Unit]) -> Box:
+        operations = [u.name for u in units if u.kind == "operation"]
+        few = len(operations) <= 3
+        line = ", ".join(operations) if few else f"{len(operations):,} operations"
+        return Box("scope", scope[-1][0], [line, *self._counted(units)], scope=scope[:-1])
+
+    def _rest(self, units: list[Unit]) -> Box:
+        operations = Counter(u.name for u in units if u.kind == "operation")
+        most = [f"{n:,} {name}" for name, n in operations.most_common(4)]
+        others = operations.total() - sum(n for _, n in operations.most_common(4))
+        if others:
+            most.append(f"{others:,} other{'s' if others > 1 else ''}")
+        count = operations.total()
+        title = f"{count:,} more operation{'s' if count > 1 else ''}" if count else "more"
+        inputs = sum(u.kind == "input" for u in units)
+        lines = [", ".join(most)] if most else []
+        lines += self._counted(units)
+        if inputs:
+            lines.append(f"{inputs:,} input{'s' if inputs > 1 else ''}")
+        return Box("more", title, lines)
+
+    def _counted(self, units: Iterable[Unit]) -> list[str]:
+        """How many parameters, element by element, in how much memory."""
+        nodes = [u.node for u in units if u.kind == "parameter" and u.node is not None]
+        if not nodes:
+            return []
+        sizes = [values.size_of(x.shape) for x in nodes]
+        count = sum(sizes)
+        space = sum(n * x.dtype.itemsize for n, x in zip(sizes, nodes, strict=True))
+        return [f"{count:,} parameter{'s' if count > 1 else ''}, {values.memory(space)}"]
+
+    def picture(self) -> Picture:
+        numbers = {key: i for i, key in enumerate(self.members)}
+        boxes = [self._box(key, units) for key, units in self.members.items()]
+        key = self.view.key
+        arrows = [
+            Arrow(
+                numbers[key[link.source]],
+                numbers[key[link.target]],
+                link.port if isinstance(key[link.target], Unit) else 0,
+                ""
+                if "more" in (key[link.source], key[link.target]) and count > 1
+                else self._value(link),
+                self._gradient(link, count),
+            )
+            for link, count in self.links
+        ]
+        return Picture(boxes, arrows, self._caption())
+
+    def _caption(self) -> str:
+        units = self.tape.units
+        operations = sum(u.kind == "operation" for u in units)
+        words = [f"{self.dtype} on {self.device}" if self.device else self.dtype]
+        if self.several or self.dtypes > 1:
+            words[0] += ", unless another is named"
+        words.append(f"{operations:,} operation{'s' if operations != 1 else ''}")
+        return " · ".join([*words, *self._counted(units)])

@@ -81,13 +81,19 @@ def _box(i: int, box: Box, direction: str) -> str:
     if box.kind == "operation" and any(box.ports):
         return f"n{i} [shape=plain, width=0, height=0, label=<{_table(box, direction)}>{where}];"
     style = STYLES.get(box.kind, "shape=box, style=filled")
-    parts = [_font(box.title, VALUE, 13)]
-    parts += [_font(text, QUIET, 10) for text in box.lines]
+    return f'n{i} [{style}, fillcolor="{fill}", color="{line}", label=<{_words(box)}>{where}];'
+
+
+def _words(box: Box) -> str:
+    """Title and lines of a box, one below the other."""
+    title = _font(box.title, VALUE, 13)
+    rows = [_font(text, QUIET, 10) for text in box.lines]
     if box.gradient:
-        parts.append(_font(box.gradient, GRADIENT, 10))
-    return (
-        f'n{i} [{style}, fillcolor="{fill}", color="{line}", label=<{"<BR/>".join(parts)}>{where}];'
-    )
+        rows.append(_font(box.gradient, GRADIENT, 10))
+    if not rows:
+        return title
+    cells = "".join(f"<TR><TD>{row}</TD></TR>" for row in (title, *rows))
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>'
 
 
 def _quoted(text: str) -> str:
@@ -101,22 +107,17 @@ def _table(box: Box, direction: str) -> str:
         f'<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3" '
         f'BGCOLOR="{fill}" COLOR="{line}">'
     )
-    title = _font(box.title, VALUE, 13)
-    for text in box.lines:
-        title += f"<BR/>{_font(text, QUIET, 10)}"
-    if box.gradient:
-        title += f"<BR/>{_font(box.gradient, GRADIENT, 10)}"
     cells = [
-        f'<TD PORT="p{k}">{_font(f"∂ {text}", DERIVATIVE, 10) if text else BLANK}</TD>'
+        f'<TD PORT="p{k}" ALIGN="LEFT">{_font(f"∂ {text}", DERIVATIVE, 10) if text else BLANK}</TD>'
         for k, text in enumerate(box.ports)
     ]
     count = len(cells)
     if direction == "right":
         rows = [f"<TR>{cell}</TR>" for cell in cells]
-        rows[0] = f'<TR>{cells[0]}<TD ROWSPAN="{count}" PORT="out">{title}</TD></TR>'
+        rows[0] = f'<TR>{cells[0]}<TD ROWSPAN="{count}">{_words(box)}</TD></TR>'
     else:
         row = f"<TR>{''.join(cells)}</TR>"
-        head = f'<TR><TD COLSPAN="{count}" PORT="out">{title}</TD></TR>'
+        head = f'<TR><TD COLSPAN="{count}">{_words(box)}</TD></TR>'
         rows = [row, head] if direction == "down" else [head, row]
     return f"{start}{''.join(rows)}</TABLE>"
 
@@ -134,18 +135,20 @@ def _arrow(i: int, arrow: Arrow, picture: Picture, direction: str) -> tuple[str,
         return "", [f"{start} -> {end};"]
     above = _font(arrow.value, VALUE, 10) if arrow.value else BLANK
     below = _font(arrow.gradient.removeprefix("∇ "), GRADIENT, 10) if arrow.gradient else BLANK
-    first, second = f"<TD>{above}</TD>", f"<TD>{below}</TD>"
     if direction == "right":
-        rows = f"<TR>{first}</TR><HR/><TR>{second}</TR>"
-    else:
-        rows = f"<TR>{second}<VR/>{first}</TR>"
+        rows = f"<TR><TD>{above}</TD></TR><HR/><TR><TD>{below}</TD></TR>"
+        middle, padding = f"e{i}", 1
+    else:  # the line goes on between the two, wherever that is
+        line = f'<TD PORT="m" WIDTH="1" CELLPADDING="0" BGCOLOR="{QUIET}"></TD>'
+        rows = f"<TR><TD>{below}</TD>{line}<TD>{above}</TD></TR>"
+        middle, padding = f"e{i}:m", 2
     label = (
         f'e{i} [shape=plain, width=0, height=0, label=<<TABLE BORDER="0" CELLBORDER="0" '
-        f'CELLSPACING="0" CELLPADDING="1" COLOR="{QUIET}">{rows}</TABLE>>];'
+        f'CELLSPACING="0" CELLPADDING="{padding}" COLOR="{QUIET}">{rows}</TABLE>>];'
     )
     return label, [
-        f"{start} -> e{i}:{enter} [arrowhead=none];",
-        f"e{i}:{leave} -> {end};",
+        f"{start} -> {middle}:{enter} [arrowhead=none];",
+        f"{middle}:{leave} -> {end};",
     ]
 
 

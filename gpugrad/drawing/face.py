@@ -28,7 +28,7 @@ def draw(
     gradient: Any = None,
     names: Mapping[str, Any] | None = None,
     depth: int | None = None,
-    limit: int = 100,
+    limit: int = 60,
     direction: str = "right",
 ) -> Drawing:
     """The computational graph of `results`: functions as boxes, values and gradients on the arrows.

@@ -43,7 +43,7 @@ def _box(i: int, box: Box) -> str:
     several = len(box.ports) > 1
     for name, text in zip(box.names, box.ports):
         if text:
-            parts.append(f"∂/∂{name} {text}" if several else f"∂ {text}")
+            parts.append(f"∂/∂{name} = {text}" if several else f"∂ = {text}")
     if box.gradient:
         parts.append(box.gradient)
     start, end = SHAPES[box.kind]

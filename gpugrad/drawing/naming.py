@@ -49,9 +49,14 @@ class Names:
         nn = sys.modules.get("gpugrad.nn")
         if nn is None:
             return
+        every = [
+            (full, item)
+            for name, value in space.items()
+            for full, item in ((name, value), *((f"{name}[{k!r}]", x) for k, x in _items(value)))
+        ]
         found = {
             name: list(value.named_parameters())
-            for name, value in space.items()
+            for name, value in every
             if isinstance(value, nn.Module)
         }
         largest = sorted(found, key=lambda name: -len(found[name]))

@@ -14,6 +14,8 @@ from .naming import Names
 from .units import Instance, Link, Tape, Unit
 from .values import Gradients
 
+COPIES = 4  # a parameter or input with more arrows than this is drawn at each of them
+
 SYMBOLS = {
     "add": "+",
     "subtract": "−",
@@ -105,6 +107,20 @@ def nested(
 # ---- which units share a box
 
 
+@dataclass(frozen=True)
+class Folded:
+    """The key of a scope that is one box, or of several alike one after the other.
+
+    Attributes:
+        scope: the first of them.
+        last: the name of the last, if there are several.
+    """
+
+    scope: Instance
+    last: str = ""
+    count: int = 1
+
+
 class View:
     """Which box a unit is in: its own, that of a folded scope, or the one of all that is left out.
 
@@ -116,9 +132,46 @@ class View:
     def __init__(self, tape: Tape, depth: int | None, limit: int) -> None:
         self.key: dict[Unit, Any] = {}
         for unit in tape.units:
-            folded = depth is not None and len(unit.scope) > depth and unit.kind != "result"
-            self.key[unit] = unit.scope[: depth + 1] if folded and depth is not None else unit
+            self.key[unit] = unit
+            if depth is not None and len(unit.scope) > depth:
+                self.key[unit] = Folded(unit.scope[: depth + 1])
+        self._repeat(tape)
         self._cut(tape, limit)
+
+    def _repeat(self, tape: Tape) -> None:
+        """Make one box of folded scopes that are a chain of equal parts."""
+        inside: dict[Any, list[str]] = {}
+        takes: dict[Any, set] = {}
+        gives: dict[Any, set] = {}
+        for unit in tape.units:
+            key = self.key[unit]
+            if isinstance(key, Folded) and unit.node is not None:
+                words = f"{unit.kind} {unit.name} {unit.node.shape} {unit.node.dtype}"
+                inside.setdefault(key, []).append(words)
+            for link in unit.links:
+                source = self.key[link.source]
+                if source != key and link.source.kind == "operation":
+                    takes.setdefault(key, set()).add(source)
+                    gives.setdefault(source, set()).add(key)
+        chain: list[Folded] = []
+        operations = (self.key[unit] for unit in tape.units if unit.kind == "operation")
+        for key in [*dict.fromkeys(operations), None]:
+            last = chain[-1] if chain else None
+            if (
+                isinstance(key, Folded)
+                and last is not None
+                and sorted(inside[key]) == sorted(inside[last])
+                and key.scope[:-1] == last.scope[:-1]
+                and takes.get(key) == {last}
+                and gives.get(last) == {key}
+            ):
+                chain.append(key)
+                continue
+            if len(chain) > 1:
+                one = Folded(chain[0].scope, chain[-1].scope[-1][0], len(chain))
+                equal = set(chain)
+                self.key.update((u, one) for u, old in self.key.items() if old in equal)
+            chain = [key] if isinstance(key, Folded) else []
 
     def _cut(self, tape: Tape, limit: int) -> None:
         """Leave what lies furthest from the results to the box of the rest.
@@ -178,6 +231,11 @@ class Painter:
             self.members.setdefault(view.key[unit], []).append(unit)
         self.links = self._shown_links()
         self.leaving = Counter(link.source for link, _ in self.links)
+        self.copied = {
+            unit
+            for unit, n in self.leaving.items()
+            if n > COPIES and unit.kind in ("parameter", "input") and view.key[unit] is unit
+        }
         small = {
             link.value
             for link, _ in self.links
@@ -196,6 +254,7 @@ class Painter:
         """
         key = self.view.key
         merged: dict[Any, list[Link]] = {}
+        self.uses = Counter(link.value for unit in self.tape.units for link in unit.links)
         for unit in self.tape.units:
             for link in unit.links:
                 ends = (key[link.source], key[link.target])
@@ -213,6 +272,7 @@ class Painter:
     def _sweep(self, order: list[Node]) -> Gradients:
         edges = {link.edge for link, n in self.links if link.edge is not None and n == 1}
         totals = {unit.node for unit in self.leaving if unit.node and self._branches(unit)}
+        totals |= {link.value for link, n in self.links if n > 1 and link.value is not None}
         return Gradients(order, self.seeds, edges, totals)
 
     def _branches(self, unit: Unit) -> bool:
@@ -265,8 +325,12 @@ class Painter:
         return f"{name} = {text}" if known else f"{name}: {text}"
 
     def _gradient(self, link: Link, count: int) -> str:
-        if self.gradients is None or count > 1:
+        if self.gradients is None:
             return ""
+        if count > 1:
+            if link.value is None or count < self.uses[link.value]:
+                return ""
+            return self.gradients.of_node.get(link.value, "")
         if link.edge is not None:
             return self.gradients.of_edge.get(link.edge, "")
         return values.gradient_text(self.seeds[link.value]) if link.value in self.seeds else ""
@@ -298,7 +362,7 @@ class Painter:
             return Box("input", values.number(array))
         if values.size_of(array.shape) <= values.SMALL:
             return Box("input", name or values.numbers(array))
-        return Box("input", name or "input", [self._described(array, array)])
+        return Box("input", name or unit.name or "input", [self._described(array, array)])
 
     def _operation(self, unit: Unit) -> Box:
         assert unit.node is not None
@@ -316,11 +380,15 @@ class Painter:
     def _result(self, unit: Unit) -> Box:
         return Box("result", unit.name)
 
-    def _folded(self, scope: Instance, units: list[Unit]) -> Box:
+    def _folded(self, key: Folded, units: list[Unit]) -> Box:
         operations = [u.name for u in units if u.kind == "operation"]
+        operations = operations[: len(operations) // key.count]
         few = len(operations) <= 3
         line = ", ".join(operations) if few else f"{len(operations):,} operations"
-        return Box("scope", scope[-1][0], [line, *self._counted(units)], scope=scope[:-1])
+        title = key.scope[-1][0]
+        if key.count > 1:
+            title, line = f"{title} … {key.last}", f"{key.count} × ({line})"
+        return Box("scope", title, [line, *self._counted(units)], scope=key.scope[:-1])
 
     def _rest(self, units: list[Unit]) -> Box:
         operations = Counter(u.name for u in units if u.kind == "operation")
@@ -348,21 +416,28 @@ class Painter:
         return [f"{count:,} parameter{'s' if count > 1 else ''}, {values.memory(space)}"]
 
     def picture(self) -> Picture:
-        numbers = {key: i for i, key in enumerate(self.members)}
-        boxes = [self._box(key, units) for key, units in self.members.items()]
-        key = self.view.key
-        arrows = [
-            Arrow(
-                numbers[key[link.source]],
-                numbers[key[link.target]],
-                link.port if isinstance(key[link.target], Unit) else 0,
-                ""
-                if "more" in (key[link.source], key[link.target]) and count > 1
-                else self._value(link),
-                self._gradient(link, count),
+        boxes: list[Box] = []
+        numbers: dict[Any, int] = {}
+        for key, units in self.members.items():
+            if key not in self.copied:
+                numbers[key] = len(boxes)
+                boxes.append(self._box(key, units))
+        arrows = []
+        for link, count in self.links:
+            source, target = self.view.key[link.source], self.view.key[link.target]
+            if source in self.copied:
+                box = self._box(source, [])
+                box.scope = link.target.scope
+                boxes.append(box)
+            arrow = Arrow(
+                len(boxes) - 1 if source in self.copied else numbers[source], numbers[target]
             )
-            for link, count in self.links
-        ]
+            if isinstance(target, Unit):
+                arrow.port = link.port
+            if count == 1 or "more" not in (source, target):  # else of several values
+                arrow.value = self._value(link)
+                arrow.gradient = self._gradient(link, count)
+            arrows.append(arrow)
         return Picture(boxes, arrows, self._caption())
 
     def _caption(self) -> str:

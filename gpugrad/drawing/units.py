@@ -28,6 +28,7 @@ class Unit:
         array: of an input.
         names: of the arguments of an operation, by port.
         scope: the name scopes it was made in.
+        name: of an operation, a result, or of the argument where an input goes in.
         where: file and line of the call, where they were noted.
     """
 
@@ -178,6 +179,8 @@ class Tape:
                 parent = owner.edges[k][0]
                 unit.links.append(Link(self.owner[parent], unit, i, parent, taken[i]))
             elif i in constants:
+                if len(unit.names[i]) > 1:  # better than nothing, for what has no other name
+                    constants[i].name = unit.names[i]
                 unit.links.append(Link(constants[i], unit, i, None, None))
 
     def _positions(self, node: Node) -> Iterator[int]:

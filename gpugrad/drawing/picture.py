@@ -230,7 +230,7 @@ class Painter:
         for unit in tape.units:
             self.members.setdefault(view.key[unit], []).append(unit)
         self.links = self._shown_links()
-        self.leaving = Counter(link.source for link, _ in self.links)
+        self.leaving = Counter(link.source for link, _, _ in self.links)
         self.copied = {
             unit
             for unit, n in self.leaving.items()
@@ -238,7 +238,7 @@ class Painter:
         }
         small = {
             link.value
-            for link, _ in self.links
+            for link, _, _ in self.links
             if link.value is not None and values.size_of(link.value.shape) <= values.SMALL
         }
         values.compute_again(tape, order, small)
@@ -246,33 +246,33 @@ class Painter:
         self.gradients = self._sweep(order) if seeds else None
         self._find_home(order)
 
-    def _shown_links(self) -> list[tuple[Link, int]]:
-        """Links between boxes, and how many each of them stands for.
+    def _shown_links(self) -> list[tuple[Link, Unit, int]]:
+        """Links between boxes, where each leads to, and how many it stands for.
 
         Between the same two boxes one value goes once, if one of them is several units; and into
         or out of the rest one arrow is enough.
         """
         key = self.view.key
-        merged: dict[Any, list[Link]] = {}
+        merged: dict[Any, list[tuple[Link, Unit]]] = {}
         self.uses = Counter(link.value for unit in self.tape.units for link in unit.links)
         for unit in self.tape.units:
             for link in unit.links:
-                ends = (key[link.source], key[link.target])
+                ends = (key[link.source], key[unit])
                 if ends[0] == ends[1]:
                     continue
                 if "more" in ends:
-                    merged.setdefault(ends, []).append(link)
+                    merged.setdefault(ends, []).append((link, unit))
                 elif any(not isinstance(end, Unit) for end in ends):
                     value = link.source if link.value is None else link.value
-                    merged.setdefault((ends, value), []).append(link)
+                    merged.setdefault((ends, value), []).append((link, unit))
                 else:
-                    merged.setdefault(link, []).append(link)
-        return [(links[0], len(links)) for links in merged.values()]
+                    merged.setdefault(link, []).append((link, unit))
+        return [(*links[0], len(links)) for links in merged.values()]
 
     def _sweep(self, order: list[Node]) -> Gradients:
-        edges = {link.edge for link, n in self.links if link.edge is not None and n == 1}
+        edges = {link.edge for link, _, n in self.links if link.edge is not None and n == 1}
         totals = {unit.node for unit in self.leaving if unit.node and self._branches(unit)}
-        totals |= {link.value for link, n in self.links if n > 1 and link.value is not None}
+        totals |= {link.value for link, _, n in self.links if n > 1 and link.value is not None}
         return Gradients(order, self.seeds, edges, totals)
 
     def _branches(self, unit: Unit) -> bool:
@@ -301,7 +301,7 @@ class Painter:
             words.append(f"on {values.device_of(array)}")
         return " ".join(words)
 
-    def _value(self, link: Link) -> str:
+    def _value(self, link: Link, to: Unit) -> str:
         """What stands above the line of a link; a box of its own has said it of arrays already."""
         unit = link.source
         if link.value is None:
@@ -320,7 +320,7 @@ class Painter:
         if known:
             text = " ".join(filter(None, (text, self._described(node, array, shape=False))))
         name = self.names.of_node(node) if unit.kind == "operation" else None
-        if name is None or (link.target.kind == "result" and link.target.name == name):
+        if name is None or (to.kind == "result" and to.name == name):
             return text
         return f"{name} = {text}" if known else f"{name}: {text}"
 
@@ -423,11 +423,11 @@ class Painter:
                 numbers[key] = len(boxes)
                 boxes.append(self._box(key, units))
         arrows = []
-        for link, count in self.links:
-            source, target = self.view.key[link.source], self.view.key[link.target]
+        for link, to, count in self.links:
+            source, target = self.view.key[link.source], self.view.key[to]
             if source in self.copied:
                 box = self._box(source, [])
-                box.scope = link.target.scope
+                box.scope = to.scope
                 boxes.append(box)
             arrow = Arrow(
                 len(boxes) - 1 if source in self.copied else numbers[source], numbers[target]
@@ -435,7 +435,7 @@ class Painter:
             if isinstance(target, Unit):
                 arrow.port = link.port
             if count == 1 or "more" not in (source, target):  # else of several values
-                arrow.value = self._value(link)
+                arrow.value = self._value(link, to)
                 arrow.gradient = self._gradient(link, count)
             arrows.append(arrow)
         return Picture(boxes, arrows, self._caption())

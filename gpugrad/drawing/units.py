@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import backends
 from ..custom import _Call, _Custom, _Gathering
-from ..rules import NUMBERS, Argument, ManyOp, Part
+from ..rules import NUMBERS, Argument, ManyOp, Op, Part
 from ..tape import Node
 
 Instance = tuple[tuple[str, int], ...]  # scopes around a unit: (name, which of that name)
@@ -44,7 +44,7 @@ class Unit:
 
 @dataclass(eq=False)
 class Link:
-    """A value on its way from one unit to another.
+    """A value on its way from a unit to the one that has this link.
 
     Attributes:
         value: the node whose value it is; None for an input.
@@ -53,7 +53,6 @@ class Link:
     """
 
     source: Unit
-    target: Unit
     port: int
     value: Node | None
     edge: tuple[Node, int] | None
@@ -98,12 +97,15 @@ class Tape:
                 nodes = dict(zip(where, (edge[0] for edge in parent.edges), strict=True))
                 for i in arrays:
                     self._operand(node, i, args[i], nodes.get(i))
-        note = getattr(node, "note", None)
-        if note is not None and note.out is not None and node.dtype is not None:
-            self._value(node, note.out)
-        if note is not None and note.operands is not None and not isinstance(node.op, _Custom):
+        seen = getattr(node, "note", None)
+        if seen is None or seen.out is None:
+            return
+        if node.dtype is not None:
+            several = isinstance(seen.out, tuple)
+            self._value(node, seen.out[node.op.index] if several else seen.out)
+        if isinstance(node.op, Op):
             nodes = {_port(node, edge): edge[0] for edge in node.edges}
-            for i, array in enumerate(note.operands):
+            for i, array in enumerate(seen.operands):
                 self._operand(node, i, array, nodes.get(i))
 
     def _keep(self, node: Node, parent: Node, argument: Argument, kept: Any) -> None:
@@ -147,10 +149,10 @@ class Tape:
             self._add_operation(node)
 
     def _new(self, unit: Unit, node: Node) -> Unit:
-        note = getattr(node, "note", None)
-        if note is not None:
-            unit.scope = tuple((name, 0) for name in note.scope)
-            unit.where = note.where
+        seen = getattr(node, "note", None)
+        if seen is not None:
+            unit.scope = tuple((name, 0) for name in seen.scope)
+            unit.where = seen.where
         self.units.append(unit)
         self.owner[node] = unit
         return unit
@@ -177,11 +179,11 @@ class Tape:
             if i in taken:
                 owner, k = taken[i]
                 parent = owner.edges[k][0]
-                unit.links.append(Link(self.owner[parent], unit, i, parent, taken[i]))
+                unit.links.append(Link(self.owner[parent], i, parent, taken[i]))
             elif i in constants:
                 if len(unit.names[i]) > 1:  # better than nothing, for what has no other name
                     constants[i].name = unit.names[i]
-                unit.links.append(Link(constants[i], unit, i, None, None))
+                unit.links.append(Link(constants[i], i, None, None))
 
     def _positions(self, node: Node) -> Iterator[int]:
         """Arguments of an operation that are known arrays."""
@@ -206,7 +208,7 @@ class Tape:
     def add_result(self, node: Node, name: str) -> Unit:
         """A result, behind all else."""
         unit = Unit("result", node, name=name)
-        unit.links.append(Link(self.owner[node], unit, 0, node, None))
+        unit.links.append(Link(self.owner[node], 0, node, None))
         self.units.append(unit)
         return unit
 

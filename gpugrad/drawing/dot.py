@@ -27,7 +27,8 @@ STYLES = {
     "scope": "shape=box3d, style=filled",
     "more": 'shape=box, style="filled,dashed"',
 }
-VALUE, GRADIENT, DERIVATIVE, QUIET = "#1f2933", "#b3261e", "#1f5fa8", "#6b7280"
+VALUE, GRADIENT, DERIVATIVE = "#1f2933", "#b3261e", "#1f5fa8"
+QUIET, FRAME = "#6b7280", "#c9ced6"
 BLANK = '<FONT POINT-SIZE="10"> </FONT>'
 FONT = "Helvetica,Arial,sans-serif"
 
@@ -61,7 +62,7 @@ def _opening(scope: Instance) -> str:
     name, number = scope[-1]
     return (
         f"subgraph cluster_{number} {{ label=<{_font(name, QUIET)}>; "
-        'style=rounded; color="#c9ced6"; margin=8;'
+        f'style=rounded; color="{FRAME}"; margin=8;'
     )
 
 

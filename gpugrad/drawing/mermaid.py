@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .dot import COLOURS, VALUE
+from .dot import COLOURS, FRAME, VALUE
 from .picture import Arrow, Box, Picture, nested
 from .units import Instance
 
@@ -12,7 +12,7 @@ SHAPES = {
     "input": ("[/", "/]"),
     "operation": ("[", "]"),
     "result": ("[[", "]]"),
-    "scope": ("{{", "}}"),
+    "scope": ("(", ")"),
     "more": (">", "]"),
 }
 
@@ -26,6 +26,9 @@ def mermaid(picture: Picture, direction: str) -> str:
     lines = ["---", f"title: {picture.caption}", "---", f"flowchart {RANKS[direction]}"]
     lines += nested(groups, _opening, "end")
     lines += [f"  {_arrow(arrow)}" for arrow in picture.arrows]
+    scopes = {x for scope in groups for x in scope}
+    for _, number in sorted(scopes, key=lambda x: x[1]):
+        lines.append(f"  style scope_{number} fill:none,stroke:{FRAME}")
     for kind in kinds:
         fill, line = COLOURS[kind]
         dashes = ",stroke-dasharray:4" if kind == "more" else ""

@@ -109,11 +109,12 @@ def nested(
 
 @dataclass(frozen=True)
 class Folded:
-    """The key of a scope that is one box, or of several alike one after the other.
+    """The key of a scope that is one box, or of scopes that repeat one after the other.
 
     Attributes:
         scope: the first of them.
         last: the name of the last, if there are several.
+        count: how often they repeat.
     """
 
     scope: Instance
@@ -139,7 +140,7 @@ class View:
         self._cut(tape, limit)
 
     def _repeat(self, tape: Tape) -> None:
-        """Make one box of folded scopes that are a chain of equal parts."""
+        """Make one box of folded scopes in a chain that repeat, alone or several in turn."""
         inside: dict[Any, list[str]] = {}
         takes: dict[Any, set] = {}
         gives: dict[Any, set] = {}
@@ -157,21 +158,29 @@ class View:
         operations = (self.key[unit] for unit in tape.units if unit.kind == "operation")
         for key in [*dict.fromkeys(operations), None]:
             last = chain[-1] if chain else None
-            if (
-                isinstance(key, Folded)
-                and last is not None
-                and sorted(inside[key]) == sorted(inside[last])
-                and key.scope[:-1] == last.scope[:-1]
-                and takes.get(key) == {last}
-                and gives.get(last) == {key}
-            ):
+            follows = takes.get(key) == {last} and gives.get(last) == {key}
+            if isinstance(key, Folded) and last and follows and key.scope[:-1] == last.scope[:-1]:
                 chain.append(key)
                 continue
-            if len(chain) > 1:
-                one = Folded(chain[0].scope, chain[-1].scope[-1][0], len(chain))
-                equal = set(chain)
-                self.key.update((u, one) for u, old in self.key.items() if old in equal)
+            self._join(chain, [sorted(inside[x]) for x in chain])
             chain = [key] if isinstance(key, Folded) else []
+
+    def _join(self, chain: list[Folded], inside: list[list[str]]) -> None:
+        start = 0
+        while start < len(chain):
+            most, count = 0, 1
+            for period in range(1, min(8, (len(chain) - start) // 2) + 1):
+                end = start + period
+                while end < len(chain) and inside[end] == inside[end - period]:
+                    end += 1
+                times = (end - start) // period
+                if times > 1 and times * period > most:
+                    most, count = times * period, times
+            if most:
+                whole = chain[start : start + most]
+                one = Folded(whole[0].scope, whole[-1].scope[-1][0], count)
+                self.key.update({u: one for u, key in self.key.items() if key in whole})
+            start += most or 1
 
     def _cut(self, tape: Tape, limit: int) -> None:
         """Leave what lies furthest from the results to the box of the rest.

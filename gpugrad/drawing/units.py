@@ -101,7 +101,7 @@ class Tape:
         if seen is None or seen.out is None:
             return
         if node.dtype is not None:
-            several = isinstance(seen.out, tuple)
+            several = isinstance(seen.out, tuple) and isinstance(node.op, Part)
             self._value(node, seen.out[node.op.index] if several else seen.out)
         if isinstance(node.op, Op):
             nodes = {_port(node, edge): edge[0] for edge in node.edges}

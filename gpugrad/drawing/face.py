@@ -56,7 +56,7 @@ def draw(
         names: name -> Tensor, array or Module, for what should be named otherwise.
         depth: name scopes deeper than this are drawn as one box; 0 folds all, None none.
         limit: how many functions are drawn, those nearest to the results; the others are one box
-            that says what it stands for. As many parameters and inputs are drawn.
+            that says what it stands for. Of parameters and inputs it is twice as many.
         direction: where the arrows lead, "right", "down" or "up".
 
     Raises:
@@ -84,6 +84,9 @@ def draw(
             del frame
         for path, node in zip(_paths(results), roots, strict=True):
             tape.add_result(node, path or known.of_node(node) or "result")
+        for unit in tape.units:
+            if unit.kind == "input" and known.of_array(unit.array):
+                unit.scope = ()  # what the caller has a name for is not hidden in a scope
         view = View(tape, depth, limit)
         picture = Painter(order, tape, known, seeds, view).picture()
     return Drawing(picture, direction)
@@ -105,7 +108,8 @@ def _seeds(results: Any, leaves: list[Tensor], gradient: Any) -> dict[Node, Any]
     """Cotangents to start from; None where there is not one for each result."""
     given = [None] * len(leaves)
     if gradient is not None:
-        given = flatten_like(gradient, results, "draw: the gradient")
+        one = isinstance(results, Tensor)
+        given = [gradient] if one else flatten_like(gradient, results, "draw: the gradient")
     if any(g is None and x.size != 1 for x, g in zip(leaves, given, strict=True)):
         return None
     seeds: dict[Any, Any] = {}

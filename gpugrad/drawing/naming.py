@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType
@@ -25,7 +26,7 @@ class Names:
         self._arrays: dict[int, str] = {}
         spaces: list[Mapping[str, Any]] = [given or {}]
         if frame is not None:
-            spaces += [frame.f_locals, frame.f_globals]
+            spaces += [_variables(frame), frame.f_globals]
         for space in spaces:
             public = {k: v for k, v in space.items() if not str(k).startswith("_")}
             for name, value in public.items():
@@ -76,6 +77,16 @@ class Names:
 
     def of_array(self, array: Any) -> str | None:
         return self._arrays.get(id(array))
+
+
+def _variables(frame: FrameType) -> dict[str, Any]:
+    variables = frame.f_locals
+    found = dict(variables)
+    function = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if function and type(variables) is dict and sys.getrefcount(variables) <= 3:
+        # before Python 3.13 a copy that the frame keeps, and with it tapes that are dropped
+        variables.clear()
+    return found
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

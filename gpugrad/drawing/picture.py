@@ -127,7 +127,7 @@ class View:
 
     Args:
         depth: scopes deeper than this are one box each; None for no folding.
-        limit: how many boxes of operations there may be, and how many others before them.
+        limit: how many boxes of operations there may be; of parameters and inputs twice as many.
     """
 
     def __init__(self, tape: Tape, depth: int | None, limit: int) -> None:
@@ -195,11 +195,11 @@ class View:
                 source = self.key[link.source]
                 if source != key:
                     far[source] = max(far.get(source, 0), far.get(key, 0) + 1)
-        for kinds in (("operation",), ("parameter", "input")):
+        for kinds, most in ((("operation",), limit), (("parameter", "input"), 2 * limit)):
             keys = dict.fromkeys(self.key[u] for u in reversed(tape.units) if u.kind in kinds)
             boxes = [k for k in keys if kinds[0] == "operation" or isinstance(k, Unit)]
-            if len(boxes) > limit:
-                rest = set(sorted(boxes, key=lambda k: far.get(k, 0))[limit:])
+            if len(boxes) > most:
+                rest = set(sorted(boxes, key=lambda k: far.get(k, 0))[most:])
                 for unit, key in self.key.items():
                     if key in rest:
                         self.key[unit] = "more"

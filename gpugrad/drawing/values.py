@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import math
-import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any
@@ -41,11 +40,11 @@ def add_alive(tape: Tape, order: list[Node], tensors: Iterable[Tensor]) -> None:
         for parent, _, _ in node.edges:
             if parent.op is None:
                 used.setdefault(parent, node.serial)
-        used.setdefault(node, sys.maxsize)
+    nodes = set(order)
     for x in tensors:
-        if x.node in used and x.node not in tape.values:
-            since = changed_at(owner_of(x.data))
-            if since <= used[x.node]:
+        if x.node in nodes and x.node not in tape.values:
+            changed = changed_at(owner_of(x.data))
+            if changed <= used.get(x.node, changed):
                 tape.values[x.node] = x.data
 
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .compiler.compiled import CompileWarning, compile
     from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
+    from .drawing.drawing import draw
     from .drawing.face import draw
     from .profiling import profile
 
@@ -136,7 +137,7 @@ _LAZY_NAMES = {
     "CompileWarning": ".compiler.compiled",
     "compile": ".compiler.compiled",
     "detect_anomaly": ".anomaly",
-    "draw": ".drawing.face",
+    "draw": ".drawing.drawing",
     "elementwise_kernel": ".custom_kernels",
     "profile": ".profiling",
 }

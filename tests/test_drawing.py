@@ -15,7 +15,7 @@ from helpers import host
 
 import gpugrad as gg
 from gpugrad.drawing import values
-from gpugrad.drawing.face import Drawing
+from gpugrad.drawing.drawing import Drawing
 
 
 def boxes(drawing, kind=None):

@@ -73,6 +73,7 @@ def vjp_of(row, args):
 def test_every_public_function_is_in_the_table():
     elsewhere = {
         "creation",
+        "drawing",
         "dtypes",
         "inspection",
         "backends",

@@ -60,6 +60,14 @@ def test_the_fourth_example():
     assert f"```\n{emitted()}```\n" in README
 
 
+def test_the_fifth_example():
+    """And the picture."""
+    scope = {}
+    with gg.device("cpu"):
+        exec(BLOCKS[4], scope)
+    assert f"```mermaid\n{scope['picture'].mermaid}```\n" in README
+
+
 def test_all_examples_are_python():
     for block in BLOCKS:
         compile(block, "README.md", "exec")

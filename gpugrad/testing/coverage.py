@@ -40,6 +40,7 @@ REASONS = {
         "makes differentiable functions",
     ),
     "broadcast_shapes": "about shapes",
+    "draw": "shows derivatives",
     "asarray": "keeps the graph of a tensor",
     "from_dlpack": "of data from outside",
     **dict.fromkeys("fft.fftfreq fft.rfftfreq".split(), "makes a constant"),

@@ -32,6 +32,14 @@ def second(cupy):
     return gg.device("cuda:1")
 
 
+def test_a_number_keeps_its_shape(second):
+    x = gg.asarray(2.0, device="cuda:0", requires_grad=True)
+    y = x.to(second)
+    assert y.shape == ()
+    y.backward()
+    assert (x.grad.shape, x.grad.device) == ((), "cuda:0")
+
+
 @pytest.fixture
 def make(second):
     def make(*shape, **options):

@@ -363,7 +363,8 @@ class CupyBackend(Backend):
         source, stream = self.device_of(x), self._cupy.cuda.get_current_stream
         _refuse_transfer(f"a copy of {x.nbytes} bytes from {source} to {device}")
         with self.scope(source):
-            x = self._cupy.ascontiguousarray(x)  # what CuPy would do, but before the event
+            # what CuPy would do, but before the event; one without axes gets one by it
+            x = self._cupy.ascontiguousarray(x).reshape(x.shape)
             ready = stream().record()
         with self.scope(device):
             stream().wait_event(ready)

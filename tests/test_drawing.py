@@ -161,11 +161,19 @@ def test_other_dtypes_are_named(device):
 @pytest.mark.devices
 def test_other_devices_are_named():
     x = gg.asarray(2.0, device="cuda:0", requires_grad=True)
+    v = gg.ones(9, device="cuda:0")
     with gg.keep_values():
-        y = (x * x).to("cuda:1")
-        z = y * 3.0
-    found = arrows(gg.draw(z))
-    assert any("on cuda:1" in value or "on cuda:0" in value for _, _, value, _ in found)
+        y = (x * x * v).to("cuda:1")
+        z = gg.sum(y) * 3.0
+    picture = gg.draw(z)
+    assert picture.picture.caption.startswith("float64 on cuda:0, unless another is named")
+    assert arrows(picture)[-5:] == [
+        ("×", "to_device", "(9,) 72 bytes", "‖∇‖ 9"),
+        ("to_device", "sum", "y: (9,) 72 bytes on cuda:1", "‖∇‖ 9"),
+        ("sum", "×", "36 on cuda:1", "∇ 3"),
+        ("3", "×", "", ""),
+        ("×", "z", "108 on cuda:1", "∇ 1"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,11 @@ def draw(
     caller's variables, and of parameters in its modules.
 
     Draw before `backward`, which releases the tape, or pass it `retain_graph=True`. Drawing takes
-    a reverse sweep of its own: it changes no `.grad` and calls no hooks, and waits for the device
-    to read what it shows. A tape keeps only what derivatives need. Other values are found
-    where a Tensor still holds them, or computed again from what is known; the rest are left out.
-    What ran inside `gg.keep_values()` is shown in full.
+    a reverse sweep of its own: it changes no `.grad` and calls no hooks (but the rules of
+    `custom_vjp` and checkpointed functions run), and waits for the device to read what it shows.
+    A tape keeps only what derivatives need. Other values are found where a Tensor still holds
+    them, or computed again from what is known; the rest are left out. What ran inside
+    `gg.keep_values()` is shown in full.
 
     Args:
         results: a Tensor, or several in nested lists, tuples and dicts (whose keys name them).

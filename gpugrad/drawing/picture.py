@@ -289,8 +289,9 @@ class Painter:
 
     def _find_home(self, order: list[Node]) -> None:
         """The device and dtype that go without saying."""
-        arrays = [*self.tape.values.values(), *self.tape.operands.values(), *self.seeds.values()]
+        arrays = [*self.tape.operands.values(), *self.seeds.values()]
         places = Counter(values.device_of(x) for x in arrays if type(x) not in NUMBERS)
+        places.update(home for node in order if (home := self._home(node)))
         dtypes = Counter(str(node.dtype) for node in order if node.dtype is not None)
         self.dtypes = len(dtypes)
         self.device = places.most_common(1)[0][0] if places else ""
@@ -299,15 +300,23 @@ class Painter:
 
     # ---- words
 
-    def _described(self, x: Any, array: Any, shape: bool = True) -> str:
+    def _home(self, x: Any) -> str | None:
+        """The device of an array, or of the value of a node if it is known."""
+        if not isinstance(x, Node):
+            return values.device_of(x)
+        if x in self.tape.values:
+            return values.device_of(self.tape.values[x])
+        return self.gradients.devices.get(x) if self.gradients else None
+
+    def _described(self, x: Any, shape: bool = True) -> str:
         """Shape, dtype, device and memory of a node or an array."""
         words = [] if not shape else ["scalar" if x.shape == () else str(x.shape)]
         if str(x.dtype) != self.dtype:
             words.insert(0, str(x.dtype))
         if values.size_of(x.shape) > values.SMALL:
             words.append(values.memory(values.size_of(x.shape) * x.dtype.itemsize))
-        if self.several and array is not None and values.device_of(array) != self.device:
-            words.append(f"on {values.device_of(array)}")
+        if self.several and (home := self._home(x)) not in (None, self.device):
+            words.append(f"on {home}")
         return " ".join(words)
 
     def _value(self, link: Link, to: Unit) -> str:
@@ -325,9 +334,9 @@ class Painter:
         if large and unit.kind == "parameter":
             return ""
         known = array is not None and not large
-        text = values.numbers(array) if known else self._described(node, array)
+        text = values.numbers(array) if known else self._described(node)
         if known:
-            text = " ".join(filter(None, (text, self._described(node, array, shape=False))))
+            text = " ".join(filter(None, (text, self._described(node, shape=False))))
         name = self.names.of_node(node) if unit.kind == "operation" else None
         if name is None or (to.kind == "result" and to.name == name):
             return text
@@ -361,7 +370,7 @@ class Painter:
         assert unit.node is not None
         lines = []
         if values.size_of(unit.node.shape) > values.SMALL:
-            lines.append(self._described(unit.node, self.tape.values.get(unit.node)))
+            lines.append(self._described(unit.node))
         return Box("parameter", self.names.of_node(unit.node) or "parameter", lines)
 
     def _input(self, unit: Unit) -> Box:
@@ -371,7 +380,7 @@ class Painter:
             return Box("input", values.number(array))
         if values.size_of(array.shape) <= values.SMALL:
             return Box("input", name or values.numbers(array))
-        return Box("input", name or unit.name or "input", [self._described(array, array)])
+        return Box("input", name or unit.name or "input", [self._described(array)])
 
     def _operation(self, unit: Unit) -> Box:
         assert unit.node is not None

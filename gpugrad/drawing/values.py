@@ -104,7 +104,7 @@ class Gradients:
 
     Attributes:
         of_edge, of_node: in words.
-        devices: node -> where its cotangent was.
+        devices: node -> where its cotangent is.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Gradients:
     ) -> None:
         self.of_edge: dict[tuple[Node, int], str] = {}
         self.of_node: dict[Node, str] = {}
+        self.devices: dict[Node, str] = {}
         cotangents = dict(seeds)
         scope = backends.following_devices
         outside = recording_flag.set(False)
@@ -127,7 +128,9 @@ class Gradients:
                     if g is None:
                         continue
                     if follow is not None:
-                        follow(sweeps.raw(g))
+                        follow(g)
+                    if node.dtype is not None:
+                        self.devices[node] = device_of(g)
                     if node in totals:
                         self.of_node[node] = gradient_text(g)
                     for k, (parent, argument, kept) in enumerate(node.edges):
@@ -138,6 +141,8 @@ class Gradients:
                             c = sweeps.cast(c, parent.dtype)
                         if (node, k) in edges:
                             self.of_edge[node, k] = gradient_text(c)
+                        if follow is not None:
+                            follow(c)  # the rule may have moved it
                         before = cotangents.get(parent)
                         cotangents[parent] = c if before is None else before + c
         except backends.hindrances as error:
@@ -171,6 +176,7 @@ def local_derivative(node: Node, k: int, like: Any) -> str | None:
 
 
 def size_of(shape: tuple[int, ...]) -> int:
+    """The number of elements."""
     return math.prod(shape)
 
 
@@ -215,8 +221,10 @@ def gradient_text(g: Any) -> str:
     g = sweeps.conjugate(g)
     if size_of(g.shape) <= SMALL:
         return f"∇ {numbers(g)}"
-    return f"‖∇‖ {numbers(vector_norm(g))}"
+    with at(g):
+        return f"‖∇‖ {numbers(vector_norm(g))}"
 
 
 def device_of(array: Any) -> str:
+    """The name of the device of a raw array."""
     return str(backends.device_of(array))

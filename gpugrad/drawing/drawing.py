@@ -60,6 +60,10 @@ def draw(
             that says what it stands for. Of parameters and inputs it is twice as many.
         direction: where the arrows lead, "right", "down" or "up".
 
+    Returns:
+        A drawing with the texts `.svg`, `.mermaid` and `.dot`, and `.save(path)` for files .svg,
+        .png, .pdf, .mmd and .dot. SVG, PNG and PDF need Graphviz (extra `viz` and the program).
+
     Raises:
         RuntimeError: if a result does not require a gradient, or its tape was released, or an
             array on it was changed.

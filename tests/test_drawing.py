@@ -16,6 +16,11 @@ from helpers import host
 import gpugrad as gg
 from gpugrad.drawing import values
 from gpugrad.drawing.drawing import Drawing
+from gpugrad.drawing.units import Tape
+from gpugrad.rules import Op
+from gpugrad.tape import reach
+from gpugrad.testing.table import ROWS
+from gpugrad.trees import flatten
 
 
 def boxes(drawing, kind=None):
@@ -261,6 +266,49 @@ def test_tensors_that_are_alive_are_known(device):
     assert ("+", "−", "scalar", "∇ 1") in arrows(gg.draw(z))
 
 
+def equal(a, b):
+    return np.array_equal(host(gg.asarray(a)), host(gg.asarray(b)), equal_nan=True)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.order], ids=str)
+def test_every_operation_is_drawn(row, device):
+    """What is found or computed again is what was computed, bit by bit."""
+    arrays = row.draw(next(c for c in "dDfF" if c in row.dtypes))
+    tensors = [gg.asarray(x) if isinstance(x, np.ndarray) else x for x in arrays]
+    f, drawn = row.of_differentiable(tensors)
+    leaves = [gg.asarray(x, requires_grad=True) for x in drawn]
+    with gg.keep_values():
+        results = [x for x in flatten(f(*leaves))[0] if x.requires_grad]
+    picture = gg.draw(results)
+    assert len(boxes(picture, "result")) == len(results)
+    assert picture.mermaid
+    assert picture.dot
+    order, _ = reach([x.node for x in results])
+    kept = {}
+    for node in order:
+        if getattr(node, "note", None) is not None:
+            if node.dtype is not None:
+                several = isinstance(node.note.out, tuple)
+                kept[node] = node.note.out[node.op.index] if several else node.note.out
+            del node.note
+    assert kept or row.name == "conj"
+    tape = Tape(order)
+    values.add_alive(tape, order, leaves)
+    values.compute_again(tape, order, kept)
+    for node in kept.keys() & tape.values.keys():
+        assert equal(tape.values[node], kept[node])
+
+
+def test_most_operations_can_be_computed_again():
+    known = [op for op in map(op_of, dir(gg)) if op is not None and op.call is not None]
+    assert len(known) > 60
+
+
+def op_of(name):
+    op = getattr(getattr(gg, name), "op", None)
+    return op if isinstance(op, Op) else None
+
+
 # ---- operations of several nodes
 
 
@@ -452,6 +500,12 @@ def test_many_arguments(device):
     assert rest.title == "32 more operations"  # each is given an axis before
     assert rest.lines[-1] == "32 parameters, 256 bytes"
     assert len(boxes(picture, "parameter")) == 18
+    arrays = [leaf([float(i)]) for i in range(50)]
+    picture = gg.draw(gg.concat(arrays), limit=20)
+    assert len(boxes(picture, "parameter")) == 40
+    (rest,) = boxes(picture, "more")
+    assert rest.title == "10 more"
+    assert rest.lines == ["10 parameters, 80 bytes"]
 
 
 def test_what_is_used_everywhere_is_drawn_everywhere(device):

@@ -178,8 +178,9 @@ class View:
                     most, count = times * period, times
             if most:
                 whole = chain[start : start + most]
+                equal = set(whole)
                 one = Folded(whole[0].scope, whole[-1].scope[-1][0], count)
-                self.key.update({u: one for u, key in self.key.items() if key in whole})
+                self.key.update({u: one for u, key in self.key.items() if key in equal})
             start += most or 1
 
     def _cut(self, tape: Tape, limit: int) -> None:
@@ -362,7 +363,7 @@ class Painter:
         box.scope, box.where = key.scope, key.where
         if key.node is not None and self.gradients is not None and self._branches(key):
             box.gradient = self.gradients.of_node.get(key.node, "")
-        if key.node is not None and key.node.hooks:
+        if key.kind != "result" and key.node is not None and key.node.hooks:
             box.lines.append("hook, not run")
         return box
 
@@ -415,7 +416,8 @@ class Painter:
         if others:
             most.append(f"{others:,} other{'s' if others > 1 else ''}")
         count = operations.total()
-        title = f"{count:,} more operation{'s' if count > 1 else ''}" if count else "more"
+        what = f"more operation{'s' if count > 1 else ''}" if count else "more"
+        title = f"{count or len(units):,} {what}"
         inputs = sum(u.kind == "input" for u in units)
         lines = [", ".join(most)] if most else []
         lines += self._counted(units)

@@ -297,6 +297,15 @@ def test_every_operation_is_drawn(row, device):
     values.compute_again(tape, order, kept)
     for node in kept.keys() & tape.values.keys():
         assert equal(tape.values[node], kept[node])
+    seeds = {x.node: gg.ones_like(x).data for x in results}
+    gradients = values.Gradients(order, seeds, set(), {x.node for x in leaves})
+    for x in results:
+        x.backward(gg.ones_like(x), retain_graph=True)
+    for x in leaves:
+        if x.node in gradients.of_node:
+            assert gradients.of_node[x.node] == values.gradient_text(x.grad.data)
+        else:
+            assert x.grad is None
 
 
 def test_most_operations_can_be_computed_again():

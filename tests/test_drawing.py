@@ -509,6 +509,9 @@ def test_many_arguments(device):
     assert rest.title == "32 more operations"  # each is given an axis before
     assert rest.lines[-1] == "32 parameters, 256 bytes"
     assert len(boxes(picture, "parameter")) == 18
+    x = leaf([2.0])
+    assert arrows(gg.draw(gg.concat([x] * 5000)))[0] == ("x", "concat", "2", "")
+    assert arrows(gg.draw(gg.sum(gg.concat([x] * 5000))))[0] == ("x", "concat", "2", "∇ 5000")
     arrays = [leaf([float(i)]) for i in range(50)]
     picture = gg.draw(gg.concat(arrays), limit=20)
     assert len(boxes(picture, "parameter")) == 40

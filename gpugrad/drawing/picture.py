@@ -14,6 +14,7 @@ from .naming import Names
 from .units import Instance, Link, Tape, Unit
 from .values import Gradients
 
+PARALLEL = 8  # more arrows than this between two boxes are one
 COPIES = 4  # a parameter or input with more arrows than this is drawn at each of them
 
 SYMBOLS = {
@@ -259,12 +260,13 @@ class Painter:
     def _shown_links(self) -> list[tuple[Link, Unit, int]]:
         """Links between boxes, where each leads to, and how many it stands for.
 
-        Between the same two boxes one value goes once, if one of them is several units; and into
-        or out of the rest one arrow is enough.
+        Between the same two boxes one value goes once, if one of them is several units or it went
+        too often; and into or out of the rest one arrow is enough.
         """
         key = self.view.key
         merged: dict[Any, list[tuple[Link, Unit]]] = {}
         self.uses = Counter(link.value for unit in self.tape.units for link in unit.links)
+        often = Counter((link.source, unit) for unit in self.tape.units for link in unit.links)
         for unit in self.tape.units:
             for link in unit.links:
                 ends = (key[link.source], key[unit])
@@ -272,7 +274,9 @@ class Painter:
                     continue
                 if "more" in ends:
                     merged.setdefault(ends, []).append((link, unit))
-                elif any(not isinstance(end, Unit) for end in ends):
+                elif often[link.source, unit] > PARALLEL or not all(
+                    isinstance(end, Unit) for end in ends
+                ):
                     value = link.source if link.value is None else link.value
                     merged.setdefault((ends, value), []).append((link, unit))
                 else:

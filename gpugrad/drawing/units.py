@@ -86,9 +86,10 @@ class Tape:
     # ---- what nodes kept
 
     def _read(self, node: Node) -> None:
+        parents = {_port(node, edge): edge[0] for edge in node.edges}
         for parent, argument, kept in node.edges:
             if isinstance(argument, Argument):
-                self._keep(node, parent, argument, kept)
+                self._keep(node, argument, kept, parents)
             elif isinstance(argument, _Call):
                 for (source, _, _), array in zip(parent.edges, kept[1:]):
                     self._value(source, array)
@@ -104,26 +105,22 @@ class Tape:
             several = isinstance(seen.out, tuple) and isinstance(node.op, Part)
             self._value(node, seen.out[node.op.index] if several else seen.out)
         if isinstance(node.op, Op):
-            nodes = {_port(node, edge): edge[0] for edge in node.edges}
             for i, array in enumerate(seen.operands):
-                self._operand(node, i, array, nodes.get(i))
+                self._operand(node, i, array, parents.get(i))
 
-    def _keep(self, node: Node, parent: Node, argument: Argument, kept: Any) -> None:
-        if not argument.names:
-            return
+    def _keep(self, node: Node, argument: Argument, kept: Any, parents: dict[int, Node]) -> None:
         names = node.op.array_names
-        nodes = {_port(node, edge): edge[0] for edge in node.edges}
         values = (kept,) if len(argument.names) == 1 else kept
-        for name, value in zip(argument.names, values, strict=True):
+        for name, value in zip(argument.names, values):
             if name == "out" and node.dtype is not None:
                 self._value(node, value)
             elif isinstance(node.op, ManyOp):
-                if name == "arrays":
+                if name == "arrays" and (node, 0) not in self.operands:  # all edges keep them
                     for i, array in enumerate(value):
-                        self._operand(node, i, array, nodes.get(i))
+                        self._operand(node, i, array, parents.get(i))
             elif name in names:
                 index = names.index(name)
-                self._operand(node, index, value, nodes.get(index))
+                self._operand(node, index, value, parents.get(index))
 
     def _value(self, node: Node, value: Any) -> None:
         if getattr(value, "shape", None) == node.shape and value.dtype == node.dtype:

@@ -18,8 +18,9 @@ from ..tensor import Tensor
 from ..trees import flatten, flatten_like
 from . import dot, mermaid, values
 from .naming import Names
-from .picture import Painter, Picture, View
+from .picture import Painter, Picture
 from .units import Tape
+from .view import View
 
 
 def draw(

@@ -255,6 +255,19 @@ def test_values_that_changed_are_not_shown(device):
     with gg.no_grad():
         x += 10.0
     assert ("x", "+", "scalar", "∇ 3") in arrows(gg.draw(z))
+    x = leaf(2.0)
+    y = x + 1.0
+    with gg.no_grad():
+        x += 10.0
+    z = y + x * x  # keeps what x is now
+    assert ("x", "+", "scalar", "∇ 1") in arrows(gg.draw(z))
+    shift, x = gg.asarray(2.0), leaf(12.0)
+    with gg.keep_values():
+        z = x + shift
+    assert ("shift", "+", "2", "") in arrows(gg.draw(z))
+    shift += 10.0
+    x.detach()[...] = 10.0
+    assert [a[:3] for a in arrows(gg.draw(z))] == [("x", "+", "scalar"), ("+", "z", "14")]
 
 
 def test_tensors_that_are_alive_are_known(device):

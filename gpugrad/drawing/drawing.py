@@ -59,7 +59,8 @@ def draw(
         depth: name scopes deeper than this are drawn as one box; 0 folds all, None none.
         limit: how many functions are drawn, those nearest to the results; the others are one box
             that says what it stands for. Of parameters and inputs it is twice as many.
-        direction: where the arrows lead, "right", "down" or "up".
+        direction: where the arrows lead, "right", "down" or "up"; long chains fit a page better
+            when they lead down.
 
     Returns:
         A drawing with the texts `.svg`, `.mermaid` and `.dot`, and `.save(path)` for files .svg,

@@ -14,7 +14,7 @@ from typing import Any
 from .. import backends
 from ..custom import _Call, _Custom, _Gathering
 from ..rules import NUMBERS, Argument, ManyOp, Op, Part
-from ..tape import Node
+from ..tape import Node, changed_at, owner_of
 
 Instance = tuple[tuple[str, int], ...]  # scopes around a unit: (name, which of that name)
 
@@ -101,12 +101,16 @@ class Tape:
         seen = getattr(node, "note", None)
         if seen is None or seen.out is None:
             return
+        # the sweeps look whether what the rules need was changed in place, but not at these
         if node.dtype is not None:
             several = isinstance(seen.out, tuple) and isinstance(node.op, Part)
-            self._value(node, seen.out[node.op.index] if several else seen.out)
+            out = seen.out[node.op.index] if several else seen.out
+            if changed_at(owner_of(out)) <= node.serial:
+                self._value(node, out)
         if isinstance(node.op, Op):
             for i, array in enumerate(seen.operands):
-                self._operand(node, i, array, parents.get(i))
+                if changed_at(owner_of(array)) <= node.serial:
+                    self._operand(node, i, array, parents.get(i))
 
     def _keep(self, node: Node, argument: Argument, kept: Any, parents: dict[int, Node]) -> None:
         names = node.op.array_names

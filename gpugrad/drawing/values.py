@@ -32,7 +32,7 @@ def alive() -> list[Tensor]:
 
 
 def add_alive(tape: Tape, order: list[Node], tensors: Iterable[Tensor]) -> None:
-    """Let `tape` know the values of `tensors`, unless they were changed since they were used."""
+    """Let `tape` know the values of `tensors`; and forget what changed after its first use."""
     used: dict[Node, int] = {}  # node -> when it was first used
     for node in order:
         if node.op is not None:
@@ -42,10 +42,12 @@ def add_alive(tape: Tape, order: list[Node], tensors: Iterable[Tensor]) -> None:
                 used.setdefault(parent, node.serial)
     nodes = set(order)
     for x in tensors:
-        if x.node in nodes and x.node not in tape.values:
-            changed = changed_at(owner_of(x.data))
-            if changed <= used.get(x.node, changed):
-                tape.values[x.node] = x.data
+        if x.node in nodes:
+            tape.values.setdefault(x.node, x.data)
+    for node, array in list(tape.values.items()):
+        changed = changed_at(owner_of(array))
+        if changed > used.get(node, changed):
+            del tape.values[node]
 
 
 def compute_again(tape: Tape, order: list[Node], wanted: Iterable[Node]) -> None:

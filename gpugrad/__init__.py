@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from .compiler.recorder import CompileError
     from .custom_kernels import elementwise_kernel
     from .drawing.drawing import draw
-    from .drawing.face import draw
     from .profiling import profile
 
 __version__ = "0.1.0"

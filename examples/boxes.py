@@ -66,7 +66,9 @@ def branching(at: float, folder: Path | None) -> None:
     """A value that goes into several boxes: their gradients are added."""
     x = scalar(at)
     y = x * x + x
-    y.backward(retain_graph=True)
+    if folder:
+        figures.save_drawing(gg.draw(y), folder / "branching")
+    y.backward()
     left, right, added = copies = [scalar(at) for _ in range(3)]  # of x, one for each arrow
     (left * right + added).backward()
     terms = [float(copy.grad) for copy in copies]
@@ -74,30 +76,28 @@ def branching(at: float, folder: Path | None) -> None:
     print(f"  along each: {' + '.join(f'{t:g}' for t in terms)} = {sum(terms):g}")
     print(f"  the tape: dy/dx = {float(x.grad):g}; by hand 2 x + 1 = {2 * at + 1:g}")
     assert sum(terms) == float(x.grad)
-    if folder:
-        figures.save_drawing(y, folder / "branching")
 
 
 def hinge(w: Any, phi: Any, y: Any) -> gg.Tensor:
     """Loss(x, y, w) = max(1 - (w . phi(x)) y, 0): none where the margin (w . phi) y reaches 1."""
-    return gg.maximum(1 - gg.vecdot(phi, w) * y, 0)
+    return gg.maximum(1 - (phi @ w) * y, 0)
 
 
 def corner(folder: Path | None) -> None:
     """The gradient of the hinge loss below, at and above the margin 1."""
     phi, y = np.asarray([2.0, -1.0]), -1.0
     print(f"\nhinge loss, phi = {phi}, y = {y:g}: its gradient is -1[margin < 1] phi y")
-    for w in ([-0.5, -0.5], [-0.5, 0.0], [-1.0, 0.0]):
-        weights = gg.asarray(w, dtype=gg.float64, requires_grad=True)
-        loss = hinge(weights, gg.asarray(phi, device=weights.device), y)
-        loss.backward(retain_graph=True)
-        margin = float(phi @ w * y)
+    for values in ([-0.5, -0.5], [-0.5, 0.0], [-1.0, 0.0]):
+        w = gg.asarray(values, dtype=gg.float64, requires_grad=True)
+        loss = hinge(w, gg.asarray(phi, device=w.device), y)
+        margin = float(phi @ values * y)
+        if folder and margin < 1:
+            figures.save_drawing(gg.draw(loss), folder / "hinge")
+        loss.backward()
+        tape = w.grad.get() + 0.0  # no minus before a zero
         share = 0.5 if margin == 1 else float(margin < 1)
-        tape = weights.grad.get()
         print(f"  margin {margin:3g}: loss {float(loss):3g}, gradient {tape} = {0 - share:g} phi y")
         assert (tape == -share * phi * y).all()
-        if folder and margin < 1:
-            figures.save_drawing(loss, folder / "hinge")
     print("  At 1 the loss has a corner, and any part of -phi y from none to all is a subgradient:")
     print("  the two sides of gpugrad's max share a tie, a half each.")
 
@@ -125,7 +125,7 @@ def train(phi: gg.Tensor, y: gg.Tensor, epochs: int) -> gg.Tensor:
 def classifier(epochs: int, file: Path | None) -> None:
     phi, y = (gg.asarray(x, device=gg.default_device()) for x in points())
     w = train(phi, y, epochs)
-    margin = gg.vecdot(phi, w) * y
+    margin = (phi @ w) * y
     wrong, inside = (int(gg.count_nonzero(margin < bound)) for bound in (0, 1))
     loss = float(gg.mean(hinge(w, phi, y)))
     print(f"\na linear classifier, {len(y)} points, 6 of them mislabelled, {epochs} epochs")

@@ -58,13 +58,15 @@ PATHS = {
 
 
 def network(p: Mapping[str, gg.Tensor]) -> dict[str, gg.Tensor]:
-    """Every value on the way from the parameters `p` to the cost, by name."""
-    z1 = p["w1"] * X1 + p["w2"] * X2 + p["b1"]
-    z2 = p["w3"] * X1 + p["w4"] * X2 + p["b2"]
+    """Every value on the way from the inputs to the cost, by name."""
+    x1, x2, y = (gg.asarray(x, dtype=gg.float64) for x in (X1, X2, Y))
+    z1 = p["w1"] * x1 + p["w2"] * x2 + p["b1"]
+    z2 = p["w3"] * x1 + p["w4"] * x2 + p["b2"]
     h1, h2 = gg.sigmoid(z1), gg.sigmoid(z2)
     z3 = p["w5"] * h1 + p["w6"] * h2 + p["b3"]
     o1 = gg.sigmoid(z3)
-    return {"z1": z1, "z2": z2, "h1": h1, "h2": h2, "z3": z3, "o1": o1, "C": (o1 - Y) ** 2}
+    inputs = {"x1": x1, "x2": x2, "y": y}
+    return inputs | {"z1": z1, "z2": z2, "h1": h1, "h2": h2, "z3": z3, "o1": o1, "C": (o1 - y) ** 2}
 
 
 def factors(p: Mapping[str, float], v: Mapping[str, float]) -> dict[str, tuple[str, float]]:
@@ -100,7 +102,7 @@ def by_tape(p: Mapping[str, gg.Tensor], v: Mapping[str, gg.Tensor]) -> dict[str,
     found = {}
     for name in ("z1", "z2", "h1", "h2", "z3", "o1"):
         v[name].register_hook(lambda g, name=name: found.update({f"dC/d{name}": float(g)}))
-    v["C"].backward(retain_graph=True)  # the tape is kept for the drawing
+    v["C"].backward()
     return found | {f"dC/d{name}": float(x.grad) for name, x in p.items()}
 
 
@@ -115,8 +117,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     p = {name: gg.asarray(x, dtype=gg.float64, requires_grad=True) for name, x in START.items()}
     v = network(p)
-    print(f"forwards: x1 = {X1:g}, x2 = {X2:g}, wanted y = {Y:g}")
-    print("  " + "   ".join(f"{name} = {x:.4f}" for name, x in numbers(v).items()))
+    print("forwards: the output is o1, and should be y")
+    for names in ("x1 x2 y", "z1 z2 h1 h2", "z3 o1 C"):
+        print("  " + "   ".join(f"{name} = {float(v[name]):7.4f}" for name in names.split()))
+    if folder:
+        figures.save_drawing(gg.draw(v["C"], names=p | v), folder / "two_two_one_before")
 
     print("\nthe factors, one for each arrow of the graph")
     for name, (formula, value) in factors(numbers(p), numbers(v)).items():
@@ -128,8 +133,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown = path if name != path else "2 (o1 - y)"
         print(f"  {name} = {shown:48}{hand[name]:12.8f} {tape[name]:12.8f}")
         assert math.isclose(hand[name], tape[name], rel_tol=1e-12), name
-    if folder:
-        figures.save_drawing(v["C"], folder / "two_two_one_before")
 
     print(f"\none update, w := w - {RATE} · dC/dw")
     for name, x in p.items():
@@ -140,8 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"  o1: {float(v['o1']):.4f} -> {float(after['o1']):.4f}, wanted {Y:g}")
     print(f"  C:  {float(v['C']):.4f} -> {float(after['C']):.4f}")
     if folder:
-        after["C"].backward(retain_graph=True)
-        figures.save_drawing(after["C"], folder / "two_two_one_after")
+        figures.save_drawing(gg.draw(after["C"], names=p | after), folder / "two_two_one_after")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def boxes(a: float, b: float) -> None:
 
 def branching(at: float, folder: Path | None) -> None:
     """A value that goes into several boxes: their gradients are added."""
+    print(f"\nbranching: y = x * x + x, x = {at:g} goes into three arrows")
     x = scalar(at)
     y = x * x + x
     if folder:
@@ -72,7 +73,6 @@ def branching(at: float, folder: Path | None) -> None:
     left, right, added = copies = [scalar(at) for _ in range(3)]  # of x, one for each arrow
     (left * right + added).backward()
     terms = [float(copy.grad) for copy in copies]
-    print(f"\nbranching: y = x * x + x, x = {at:g} goes into three arrows")
     print(f"  along each: {' + '.join(f'{t:g}' for t in terms)} = {sum(terms):g}")
     print(f"  the tape: dy/dx = {float(x.grad):g}; by hand 2 x + 1 = {2 * at + 1:g}")
     assert sum(terms) == float(x.grad)

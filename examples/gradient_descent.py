@@ -143,7 +143,7 @@ def plot_limits(file: Path, found: list[dict]) -> None:
 def plot_path(file: Path, paths: dict[float, np.ndarray], best: np.ndarray) -> None:
     """The ways of three rates down the contours of the loss."""
     with figures.figure(file, 9, 3.4, 3) as axes:
-        w, b = np.meshgrid(np.linspace(0, 3.4, 60), np.linspace(0, 3.4, 60))
+        w, b = np.meshgrid(np.linspace(0, 3.4, 80), np.linspace(0, 3.4, 80))
         loss = np.mean((w[..., None] * X + b[..., None] - Y) ** 2, axis=-1)
         levels = loss.min() + np.geomspace(0.01, 20, 10)
         for ax, (rate, path) in zip(axes, paths.items(), strict=True):
@@ -151,6 +151,7 @@ def plot_path(file: Path, paths: dict[float, np.ndarray], best: np.ndarray) -> N
             ax.plot(*path.T, "o-", color=figures.BLUE, ms=3, lw=1)
             ax.plot(*best, "*", color=figures.ORANGE, ms=11)
             ax.set(title=f"rate {rate:.3f}, {len(path) - 1} steps", xlabel="w", aspect="equal")
+            ax.label_outer()
         axes[0].set_ylabel("b")
 
 

@@ -3,7 +3,7 @@
     python examples/boxes.py
     python examples/boxes.py --draw FOLDER --plot boxes.svg
 
-First four boxes with their local derivatives; then what happens where a value goes into two boxes;
+First four boxes with their local derivatives; then what happens where a value goes into several;
 then the hinge loss, made of such boxes; then a linear classifier trained with it.
 """
 
@@ -50,7 +50,7 @@ def scalar(x: float) -> gg.Tensor:
 
 def boxes(a: float, b: float) -> None:
     """Each box's local derivatives, stated and from the tape."""
-    print(f"boxes, a = {a:g}, b = {b:g}       out   d out          stated   by the tape")
+    print(f"boxes, a = {a:g}, b = {b:g}         out   local derivative    stated  by the tape")
     for name, (f, derivatives) in BOXES.items():
         inputs = [scalar(x) for x in (a, b)[: len(derivatives)]]
         out = f(*inputs)
@@ -58,7 +58,7 @@ def boxes(a: float, b: float) -> None:
         for letter, x, (formula, stated) in zip("ab", inputs, derivatives, strict=False):
             value = stated(*(float(i) for i in inputs), float(out))
             left = f"{name:20}{float(out):10.4f}" if letter == "a" else " " * 30
-            print(f"  {left}   /d{letter} = {formula:13}{value:8.4f}{float(x.grad):10.4f}")
+            print(f"  {left}   d/d{letter} = {formula:13}{value:8.4f}{float(x.grad):13.4f}")
             assert abs(value - float(x.grad)) < 1e-15
 
 

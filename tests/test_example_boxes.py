@@ -17,9 +17,9 @@ import boxes as example
 def test_what_it_prints(device, capsys):
     example.main(["--epochs", "1"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "a * b -6.0000 /da = b -2.0000 -2.0000 /db = a 3.0000 3.0000" in printed
-    assert "max(a, b) 3.0000 /da = [a > b] 1.0000 1.0000 /db = [b > a] 0.0000 0.0000" in printed
-    assert "sigmoid(a) 0.9526 /da = out (1 - out) 0.0452 0.0452" in printed
+    assert "a * b -6.0000 d/da = b -2.0000 -2.0000 d/db = a 3.0000 3.0000" in printed
+    assert "max(a, b) 3.0000 d/da = [a > b] 1.0000 1.0000 d/db = [b > a] 0.0000 0.0000" in printed
+    assert "sigmoid(a) 0.9526 d/da = out (1 - out) 0.0452 0.0452" in printed
     assert "3 + 3 + 1 = 7 the tape: dy/dx = 7" in printed
     assert "margin 0.5: loss 0.5, gradient [ 2. -1.] = -1 phi y" in printed
     assert "margin 1: loss 0, gradient [ 1. -0.5] = -0.5 phi y" in printed
@@ -62,3 +62,13 @@ def test_the_picture(tmp_path, capsys):
         assert f"picture: {file}" in capsys.readouterr().out
     assert "</svg>" in one.read_text()
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_drawings(tmp_path, capsys):
+    with gg.device("cpu"):
+        example.main(["--epochs", "1", "--draw", str(tmp_path)])
+    assert f"drawing: {tmp_path / 'hinge.mmd'}" in capsys.readouterr().out
+    branching, hinge = ((tmp_path / f"{name}.mmd").read_text() for name in ("branching", "hinge"))
+    assert "∇ 7" in branching
+    assert "max" in hinge
+    assert "phi" in hinge

@@ -70,3 +70,21 @@ def test_what_it_prints(device, capsys):
     }
     assert after == pytest.approx(cost(new), abs=1e-4)
     assert after < before
+
+
+def test_the_drawings(tmp_path, capsys):
+    with gg.device("cpu"):
+        example.main(["--draw", str(tmp_path)])
+    printed = capsys.readouterr().out
+    before, after = (
+        (tmp_path / f"two_two_one_{when}.mmd").read_text() for when in ("before", "after")
+    )
+    for name in [*example.START, "x1", "x2", "z1", "h1", "h2", "o1", "C"]:
+        assert re.search(rf"\b{name}\b", before)
+        assert re.search(rf"\b{name}\b", after)
+    assert "0.5376" in before  # o1
+    assert "0.639" in after
+    for when in ("before", "after"):
+        file = tmp_path / f"two_two_one_{when}.svg"
+        said = f"drawing: {file}" if file.exists() else f"no drawing {file}: "
+        assert said in printed

@@ -89,7 +89,8 @@ def corner(folder: Path | None) -> None:
     print(f"\nhinge loss, phi = {phi}, y = {y:g}: its gradient is -1[margin < 1] phi y")
     for values in ([-0.5, -0.5], [-0.5, 0.0], [-1.0, 0.0]):
         w = gg.asarray(values, dtype=gg.float64, requires_grad=True)
-        loss = hinge(w, gg.asarray(phi, device=w.device), y)
+        with gg.keep_values():  # for the drawing
+            loss = hinge(w, gg.asarray(phi, device=w.device), y)
         margin = float(phi @ values * y)
         if folder and margin < 1:
             figures.save_drawing(gg.draw(loss), folder / "hinge")

@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = parser.parse_args(argv).draw
 
     p = {name: gg.asarray(x, dtype=gg.float64, requires_grad=True) for name, x in START.items()}
-    v = network(p)
+    with gg.keep_values():  # for the drawing: the tape alone keeps what derivatives need
+        v = network(p)
     print("forwards: the output is o1, and should be y")
     for names in ("x1 x2 y", "z1 z2 h1 h2", "z3 o1 C"):
         print("  " + "   ".join(f"{name} = {float(v[name]):7.4f}" for name in names.split()))
@@ -139,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         new = float(x) - RATE * tape[f"dC/d{name}"]
         print(f"  {name} := {float(x):5.2f} - ({tape[f'dC/d{name}']:8.5f}) = {new:8.5f}")
         p[name] = gg.asarray(new, dtype=gg.float64, requires_grad=True)
-    after = network(p)
+    with gg.keep_values():
+        after = network(p)
     print(f"  o1: {float(v['o1']):.4f} -> {float(after['o1']):.4f}, wanted {Y:g}")
     print(f"  C:  {float(v['C']):.4f} -> {float(after['C']):.4f}")
     if folder:

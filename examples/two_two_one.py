@@ -110,6 +110,10 @@ def numbers(tensors: Mapping[str, gg.Tensor]) -> dict[str, float]:
     return {name: float(x) for name, x in tensors.items()}
 
 
+def draw(p: Mapping[str, gg.Tensor], v: Mapping[str, gg.Tensor], path: Path) -> None:
+    figures.save_drawing(gg.draw(v["C"], names={**p, **v}, direction="down"), path)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A network of 2-2-1 units, by hand and by tape.")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="draw its graph, twice")
@@ -122,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for names in ("x1 x2 y", "z1 z2 h1 h2", "z3 o1 C"):
         print("  " + "   ".join(f"{name} = {float(v[name]):7.4f}" for name in names.split()))
     if folder:
-        figures.save_drawing(gg.draw(v["C"], names=p | v), folder / "two_two_one_before")
+        draw(p, v, folder / "two_two_one_before")
 
     print("\nthe factors, one for each arrow of the graph")
     for name, (formula, value) in factors(numbers(p), numbers(v)).items():
@@ -145,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"  o1: {float(v['o1']):.4f} -> {float(after['o1']):.4f}, wanted {Y:g}")
     print(f"  C:  {float(v['C']):.4f} -> {float(after['C']):.4f}")
     if folder:
-        figures.save_drawing(gg.draw(after["C"], names=p | after), folder / "two_two_one_after")
+        draw(p, after, folder / "two_two_one_after")
 
 
 if __name__ == "__main__":

@@ -133,9 +133,9 @@ def plot_limits(file: Path, found: list[dict]) -> None:
                 shown = np.maximum(values, 1e-16)
                 ax.loglog(STEPS, shown, line, color=colour, ms=4, lw=1.2, label=f"{rule}, {dtype}")
             ax.set(title=title, xlabel="step h", xlim=(3e-1, 3e-16), ylim=(3e-17, 30))
-            ax.text(3e-5, 1.5e-6, "~ h", ha="right", va="top")
-            ax.text(1e-11, 1e-6, "~ 1/h", va="top")
-        axes[1].text(1e-3, 1e-8, "~ h²", ha="right")
+            ax.text(3e-5, 1.5e-6, "∝ h", ha="right", va="top")
+            ax.text(1e-11, 1e-6, "∝ 1/h", va="top")
+        axes[1].text(1e-3, 1e-8, "∝ h²", ha="right")
         axes[0].set_ylabel("relative error of dL/dw")
         axes[1].legend(loc="lower left")
 

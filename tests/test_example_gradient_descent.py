@@ -25,7 +25,7 @@ def test_the_errors_fall_with_the_step_and_then_rise(device):
     for k in range(5):  # steps 1e-1 to 1e-6: in proportion to the step
         assert double[k] / double[k + 1] == pytest.approx(10, rel=0.01)
     assert 6 <= int(np.argmin(double)) <= 8
-    assert double[-1] > 1e-3
+    assert max(double[-3:]) > 1e-3
     assert found["central", "float64"][0] < 1e-13  # a parabola
     single = found["forward", "float32"]
     assert 1 <= int(np.argmin(single)) <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 
 from .picture import Arrow, Box, Picture, nested, shared
@@ -24,7 +25,7 @@ STYLES = {
     "parameter": 'shape=box, style="rounded,filled"',
     "input": "shape=box, style=filled",
     "result": "shape=box, style=filled, peripheries=2",
-    "scope": "shape=box3d, style=filled",
+    "scope": 'shape=box3d, style=filled, margin="0.16,0.055"',
     "more": 'shape=box, style="filled,dashed"',
 }
 VALUE, GRADIENT, DERIVATIVE = "#1f2933", "#b3261e", "#1f5fa8"
@@ -78,7 +79,10 @@ def _text(text: str) -> str:
 
 def _box(i: int, box: Box, direction: str) -> str:
     fill, line = COLOURS[box.kind]
-    where = f', tooltip="{_quoted(f"{box.where[0]}:{box.where[1]}")}"' if box.where else ""
+    where = ""
+    if box.where:  # not the folder: a picture is shown to others
+        file, number = os.path.basename(box.where[0]), box.where[1]
+        where = f', tooltip="{_quoted(f"{file}:{number}")}"'
     if box.kind == "operation" and any(box.ports):
         return f"n{i} [shape=plain, width=0, height=0, label=<{_table(box, direction)}>{where}];"
     style = STYLES.get(box.kind, "shape=box, style=filled")

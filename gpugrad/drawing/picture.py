@@ -129,6 +129,7 @@ class Painter:
         for unit in tape.units:
             self.members.setdefault(view.key[unit], []).append(unit)
         self.links = self._shown_links()
+        self.counted_in = self._crowds()
         self.leaving = Counter(link.source for link, _, _ in self.links)
         self.copied = {
             unit
@@ -170,6 +171,27 @@ class Painter:
                 else:
                     merged.setdefault(link, []).append((link, unit))
         return [(*links[0], len(links)) for links in merged.values()]
+
+    def _crowds(self) -> dict[Any, list[Unit]]:
+        """Shared parameters that a folded box counts: those of many boxes, or where there are many.
+
+        No links lead from them; what has no other links either is not drawn.
+        """
+        key = self.view.key
+        crowds: dict[Any, list[Unit]] = {}
+        for link, to, _ in self.links:
+            outside = link.source.kind == "parameter" and key[link.source] is link.source
+            if outside and isinstance(key[to], Folded):
+                crowds.setdefault(key[to], []).append(link.source)
+        often = Counter(link.source for link, _, _ in self.links)
+        for folded, units in crowds.items():
+            if len(units) <= COPIES:
+                crowds[folded] = [unit for unit in units if often[unit] > PARALLEL]
+        counted = {(unit, folded) for folded, units in crowds.items() for unit in units}
+        self.links = [x for x in self.links if (x[0].source, key[x[1]]) not in counted]
+        for unit in {unit for unit, _ in counted} - {link.source for link, _, _ in self.links}:
+            del self.members[unit]
+        return crowds
 
     def _sweep(self, order: list[Node]) -> Gradients:
         edges = {link.edge for link, _, n in self.links if link.edge is not None and n == 1}
@@ -299,7 +321,9 @@ class Painter:
         title = key.scope[-1][0]
         if key.count > 1:
             title, line = f"{title} … {key.last}", f"{key.count} × ({line})"
-        return Box("scope", title, [line, *self._counted(units)], scope=key.scope[:-1])
+        own, shared = (self._counted(x) for x in (units, self.counted_in.get(key, ())))
+        lines = [line, *own, *(f"shared: {words}" for words in shared)]
+        return Box("scope", title, lines, scope=key.scope[:-1])
 
     def _rest(self, units: list[Unit]) -> Box:
         operations = Counter(u.name for u in units if u.kind == "operation")

@@ -25,7 +25,7 @@ STYLES = {
     "parameter": 'shape=box, style="rounded,filled"',
     "input": "shape=box, style=filled",
     "result": "shape=box, style=filled, peripheries=2",
-    "scope": 'shape=box3d, style=filled, margin="0.16,0.055"',
+    "scope": 'shape=box3d, style=filled, margin="0.16,0.09"',
     "more": 'shape=box, style="filled,dashed"',
 }
 VALUE, GRADIENT, DERIVATIVE = "#1f2933", "#b3261e", "#1f5fa8"

@@ -54,7 +54,7 @@ def _curves(figure: Any, history: list[Any]) -> None:
     accuracy.plot(epochs, [e.accuracy for e in history], color=ORANGE, marker=marker)
     accuracy.set(title=f"Test accuracy: {history[-1].accuracy:.2%} at the end", xlabel="epoch")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _confusion(axes: Any, labels: np.ndarray, predicted: np.ndarray) -> None:

@@ -311,7 +311,7 @@ def print_equations() -> None:
 
 def print_symmetry(seeds: Sequence[int]) -> Symmetry:
     found = symmetry(seeds)
-    print("\nsymmetry: seed, sweeps until all 64 are right, ratio of the weights, left of opposite")
+    print("\nsymmetry: seed, sweeps until all 64 are right, ratio of the weights, asymmetry")
     for seed, needed, ratio, gap in zip(
         seeds, found.needed, found.ratios(), found.lopsided(), strict=True
     ):

@@ -256,9 +256,10 @@ _POINTS = """
 ## Ties, kinks and poles
 
 What the gradient is there: the limit where there is one, else the subgradient of smallest norm;
-ties share evenly. Of a result with several elements it is the gradient of their sum. Ends of the
-range and complex numbers (the direction of steepest ascent) are here too. The tests check each
-line.
+ties share evenly. Decided otherwise: `clip` at a bound is the identity, `interp` has at a knot the
+slope to its right, a singular value of 0 has the slope 1. Of a result with several elements it is
+the gradient of their sum. Ends of the range and complex numbers (the direction of steepest ascent)
+are here too. The tests check each line.
 
 """
 

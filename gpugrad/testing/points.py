@@ -112,11 +112,12 @@ special = partial(at, rtol=1e-13)
 
 
 def shown(x: Any) -> str:
-    """A number, or nested lists of them, to four digits."""
+    """A number, or nested lists of them, to four digits; in full if that makes it a whole one."""
     x = x.tolist() if isinstance(x, np.ndarray) else x
     if isinstance(x, list):
         return f"[{', '.join(map(shown, x))}]"
-    return f"{x:.4g}"
+    text = f"{x:.4g}"
+    return str(x) if text.strip("-").isdigit() and complex(text) != x else text
 
 
 POINTS = [

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the classifier: .svg or .png")
     parser.add_argument("--epochs", type=int, default=30, help="of its training (%(default)s)")
     args = parser.parse_args(argv)
-    boxes(3.0, -2.0)
+    boxes(3.0, -2.0, args.draw)
     branching(3.0, args.draw)
     corner(args.draw)
     classifier(args.epochs, args.plot)
@@ -48,8 +48,14 @@ def scalar(x: float) -> gg.Tensor:
     return gg.asarray(x, dtype=gg.float64, requires_grad=True)
 
 
-def boxes(a: float, b: float) -> None:
+def boxes(a: float, b: float, folder: Path | None) -> None:
     """Each box's local derivatives, stated and from the tape."""
+    if folder:
+        both = scalar(a), scalar(b)
+        with gg.keep_values():  # for the drawing: the tape alone keeps what derivatives need
+            outs = {name: f(*both[: len(d)]) for name, (f, d) in BOXES.items()}
+        names = dict(zip("ab", both, strict=True))
+        figures.save_drawing(gg.draw(outs, names=names), folder / "boxes")
     print(f"boxes, a = {a:g}, b = {b:g}         out   local derivative    stated  by the tape")
     for name, (f, derivatives) in BOXES.items():
         inputs = [scalar(x) for x in (a, b)[: len(derivatives)]]

@@ -253,7 +253,7 @@ class Painter:
         if known:
             text = " ".join(filter(None, (text, self._described(node, shape=False))))
         name = self.names.of_node(node) if unit.kind == "operation" else None
-        if name is None or (to.kind == "result" and to.name == name):
+        if name is None or to.kind == "result":  # which has a name of its own
             return text
         return f"{name} = {text}" if known else f"{name}: {text}"
 

@@ -44,14 +44,15 @@ class Span:
 def read_spans(cp: Any, spans: Sequence[Span]) -> list[tuple[int, int] | None]:
     """Beginning and end of `spans`, all of the current device, as `time.perf_counter_ns` tells it.
 
-    Waits for the last on each stream. What the device's clock shows when the host sees it idle
-    puts both clocks together, to within the time of that look.
+    Waits for all of them: the one that has begun last need not be the last to end. What the
+    device's clock shows when the host sees it idle puts both clocks together, to within the time
+    of that look.
     """
     if cp.cuda.get_current_stream().is_capturing():  # which a wait would end
         return [None] * len(spans)
-    ends = {span.stream.ptr: span.events[1] for span in spans if span.events is not None}
-    for event in ends.values():
-        event.synchronize()
+    for span in spans:
+        if span.events is not None:
+            span.events[1].synchronize()
     idle = cp.cuda.Stream(non_blocking=True).record()
     idle.synchronize()
     now = time.perf_counter_ns()

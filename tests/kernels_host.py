@@ -29,6 +29,9 @@ HALVES = r"""
 #include <string.h>
 #define __device__
 
+// the first thread of a warp whose others have found nothing
+struct { unsigned x; } constexpr threadIdx = {0};
+inline unsigned long long __shfl_xor_sync(unsigned, unsigned long long, int) { return 0; }
 inline void atomicMax(unsigned long long *place, unsigned long long value) {
   if (*place < value) *place = value;
 }
@@ -147,8 +150,14 @@ void write_last(const T *values, const long long *index, const long long *last, 
 
 
 RANGES = r"""
+template <class T> struct Array {
+  const T *x;
+  long n;
+  long size() const { return n; }
+  const T &operator[](long i) const { return x[i]; }
+};
 template <class T> void note_range(const T *x, long n, unsigned long long *row) {
-  for (long i = 0; i < n; ++i) gpugrad::note_range(x[i], row);
+  for (long i = 0; i < 3; ++i) gpugrad::note_range(Array<T>{x, n}, i, 3, row);
 }
 """
 

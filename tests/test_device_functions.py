@@ -224,7 +224,7 @@ PARTS = {
     *("add", "exp_sum", "log_of", "widen", "wrapped", "entry_under", "place_over", "relative"),
     *("normal_cdf", "normal_pdf", "infinity", "scaled_erfc", "digamma_of", "hankel"),
     *("scaled_i", "scaled_k", "dilogarithm"),
-    *("ordered", "raise_to"),
+    *("ordered", "raise_to", "note_number"),
 }
 
 

@@ -11,6 +11,7 @@ from kernels_reference import exact, limits, ulps
 
 import gpugrad as gg
 from gpugrad import backends, twins
+from gpugrad.cuda import ranges as cuda_ranges
 from gpugrad.cuda.ranges import decoded
 
 try:
@@ -535,6 +536,19 @@ def test_ranges_of_arrays(on_gpu, values, expected, dtype):
     plain, strided, complex_ = ranges.read()
     np.testing.assert_allclose([plain, strided], [expected, expected], rtol=1e-7)
     assert complex_[2] >= expected[2]
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 383, 384, 999])
+def test_ranges_of_more_numbers_than_threads(on_gpu, monkeypatch, place):
+    monkeypatch.setattr(cuda_ranges, "_THREADS", 384)
+    backend, put = on_gpu
+    array = np.zeros(1000)
+    array[place] = -3.5
+    ranges = backend.ranges(2)
+    ranges.note(put(array))
+    array[place] = np.nan
+    ranges.note(put(array.reshape(10, 100)).T)
+    assert ranges.read() == [(-3.5, 0, 0), (0, 0, 2)]
 
 
 @pytest.fixture

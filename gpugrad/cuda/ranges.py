@@ -8,6 +8,8 @@ import numpy as np
 
 from .source import source_of
 
+_THREADS = 1 << 18  # at most, about as many as a device runs at once; blocks of 128 divide it
+
 
 class Ranges:
     """A table in the memory of the current device: a row per array.
@@ -17,9 +19,9 @@ class Ranges:
 
     def __init__(self, cp: Any, rows: int) -> None:
         self._kernel = cp.ElementwiseKernel(
-            "T x, int64 row",
+            "raw T x, int64 row",
             "raw uint64 table",
-            "gpugrad::note_range(x, &table[3 * row])",
+            "gpugrad::note_range(x, i, _ind.size(), &table[3 * row])",
             "gpugrad_note_range",
             preamble=source_of("ranges"),
         )
@@ -37,9 +39,12 @@ class Ranges:
         row, self._used = self._used, self._used + 1
         if x.dtype.kind == "V":  # bfloat16
             x = x.astype(np.float32)
-        for part in (x.real, x.imag) if x.dtype.kind == "c" else (x,):
-            if part.size:
-                self._kernel(part, row, self._table)
+        if x.flags.c_contiguous:
+            x = x.ravel()  # one program for all shapes
+        if x.size:
+            threads = min(-(-x.size // 128) * 128, _THREADS)
+            for part in (x.real, x.imag) if x.dtype.kind == "c" else (x,):
+                self._kernel(part, row, self._table, size=threads)
         return row
 
     def read(self) -> list[tuple[float, float, int]]:

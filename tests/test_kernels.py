@@ -551,6 +551,33 @@ def test_ranges_of_more_numbers_than_threads(on_gpu, monkeypatch, place):
     assert ranges.read() == [(-3.5, 0, 0), (0, 0, 2)]
 
 
+def test_ranges_on_other_streams_are_in_order(on_gpu, monkeypatch):
+    backend, put = on_gpu
+    x = put(np.array([1.0, 2.0]))
+    order = []
+    cuda = backend._cupy.cuda
+
+    class Watched(cuda.Stream):
+        def record(self, event=None):
+            order.append((self, "records"))
+            return super().record(event)
+
+        def wait_event(self, event):
+            order.append((self, "waits"))
+            super().wait_event(event)
+
+    home, other = Watched(non_blocking=True), Watched(non_blocking=True)
+    with home:
+        ranges = backend.ranges(2)
+        ranges.note(x)
+    assert order == [(home, "records")]  # when the table is empty
+    with other:
+        ranges.note(x)
+    assert order[1:] == [(other, "waits"), (other, "records"), (home, "waits")]
+    home.synchronize()
+    assert ranges.read() == [(1, 2, 0)] * 2
+
+
 @pytest.fixture
 def on_gpu(cuda):
     """The backend of the CUDA device, and a function that puts a NumPy array there."""

@@ -14,10 +14,13 @@ _THREADS = 1 << 18  # at most, about as many as a device runs at once; blocks of
 class Ranges:
     """A table in the memory of the current device: a row per array.
 
-    An array costs one kernel (one of complex numbers two), and nothing waits until `read`.
+    An array costs one kernel (one of complex numbers two), and the host does not wait until `read`.
+    Streams do: another one than that on which the table was made until it is empty, and that one
+    until the table is not written any more, for then its memory is free for others.
     """
 
     def __init__(self, cp: Any, rows: int) -> None:
+        self._cp = cp
         self._kernel = cp.ElementwiseKernel(
             "raw T x, int64 row",
             "raw uint64 table",
@@ -26,6 +29,8 @@ class Ranges:
             preamble=source_of("ranges"),
         )
         self._table = cp.zeros(3 * rows, np.uint64)
+        self._home = cp.cuda.get_current_stream()
+        self._ready = self._home.record()
         self._rows = rows
         self._used = 0
 
@@ -41,10 +46,16 @@ class Ranges:
             x = x.astype(np.float32)
         if x.flags.c_contiguous:
             x = x.ravel()  # one program for all shapes
+        stream = self._cp.cuda.get_current_stream()
+        away = stream != self._home
+        if away:
+            stream.wait_event(self._ready)
         if x.size:
             threads = min(-(-x.size // 128) * 128, _THREADS)
             for part in (x.real, x.imag) if x.dtype.kind == "c" else (x,):
                 self._kernel(part, row, self._table, size=threads)
+        if away:
+            self._home.wait_event(stream.record())
         return row
 
     def read(self) -> list[tuple[float, float, int]]:

@@ -364,9 +364,12 @@ class profile(Watcher):
             if item.work is not None:
                 busy = item.work[1] - item.work[0]
                 item.own += busy
+                queue = (item.device, item.stream)
                 outer = item.outer
-                while outer is not None and (outer.work is None or outer.stream != item.stream):
-                    outer = outer.outer  # a whole sweep
+                while outer is not None and (
+                    outer.work is None or (outer.device, outer.stream) != queue
+                ):
+                    outer = outer.outer  # a whole sweep, say
                 if outer is not None:
                     outer.own -= busy
 

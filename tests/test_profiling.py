@@ -544,6 +544,27 @@ def test_each_device_has_its_own_times(cuda):
     assert all(x.work is not None for x in p.slices if x.op)
 
 
+@pytest.mark.devices
+def test_the_time_of_another_device_is_not_taken_off():
+    """The default streams of all devices have one address."""
+    x = gg.asarray(np.ones(9), device="cuda:0", requires_grad=True)
+    with gg.profile() as p:
+        y = gg.checkpoint(lambda x: gg.exp(x.to("cuda:1")))(x)
+        gg.sum(y).backward()
+    calls = [x for x in p.slices if x.op]
+    assert any(y.op and y.device != x.device for x in calls for y in around(x))
+    for device in {x.device for x in calls}:
+        there = [x for x in calls if x.device == device]
+        outermost = [x for x in there if not any(y.device == device for y in around(x))]
+        assert sum(x.own for x in there) == sum(x.work[1] - x.work[0] for x in outermost)
+
+
+def around(x):
+    """The slices around one, the innermost first."""
+    while (x := x.outer) is not None:
+        yield x
+
+
 # ---- NVTX
 
 

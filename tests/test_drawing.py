@@ -205,7 +205,14 @@ def test_numbers(number, text):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(8, "8 bytes"), (2048, "2 KiB"), (313600, "306 KiB"), (3 << 20, "3 MiB"), (5 << 30, "5 GiB")],
+    [
+        (8, "8 bytes"),
+        (2048, "2 KiB"),
+        (313600, "306 KiB"),
+        (1_024_000, "1000 KiB"),
+        (3 << 20, "3 MiB"),
+        (5 << 30, "5 GiB"),
+    ],
 )
 def test_memory(count, text):
     assert values.memory(count) == text

@@ -184,11 +184,11 @@ def size_of(shape: tuple[int, ...]) -> int:
 
 def memory(count: float) -> str:
     """A number of bytes for people: 306 KiB."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}" if unit != "bytes" else f"{count} bytes"
+    units = ["GiB", "MiB", "KiB", "bytes"]
+    while count >= 1024 and len(units) > 1:
         count /= 1024
-    return f"{count:.3g} GiB"
+        units.pop()
+    return f"{count:.0f} {units[-1]}" if count >= 100 else f"{count:.3g} {units[-1]}"
 
 
 def number(x: Any) -> str:

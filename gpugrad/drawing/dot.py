@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from html import escape
 
-from .picture import Arrow, Box, Picture, nested, shared
-from .units import Instance
+from .picture import Arrow, Box, Picture, nested
+from .units import Instance, shared
 
 RANKS = {"right": "LR", "down": "TB", "up": "BT"}
 # where a line leaves a box, where it enters one

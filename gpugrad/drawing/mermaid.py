@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .dot import COLOURS, FRAME, VALUE
+from .dot import COLOURS, FRAME, RANKS, VALUE
 from .picture import Arrow, Box, Picture, nested
 from .units import Instance
 
-RANKS = {"right": "LR", "down": "TB", "up": "BT"}
 SHAPES = {
     "parameter": ("([", "])"),
     "input": ("[/", "/]"),

@@ -11,7 +11,7 @@ from ..rules import NUMBERS
 from ..tape import Node
 from . import values
 from .naming import Names
-from .units import Instance, Link, Tape, Unit
+from .units import Instance, Link, Tape, Unit, shared
 from .values import Gradients
 from .view import Folded, View
 
@@ -74,14 +74,6 @@ class Picture:
     boxes: list[Box]
     arrows: list[Arrow]
     caption: str
-
-
-def shared(a: Instance, b: Instance) -> Instance:
-    """The scope around two others."""
-    n = 0
-    while n < min(len(a), len(b)) and a[n] == b[n]:
-        n += 1
-    return a[:n]
 
 
 def nested(

@@ -231,13 +231,14 @@ class Tape:
                 path.append(before[i] if same else (name, next(numbers)))
             before = unit.scope = tuple(path)
             for link in unit.links:
-                users[link.source] = _common(users.get(link.source, before), before)
+                users[link.source] = shared(users.get(link.source, before), before)
         for unit, scope in users.items():
             if unit.kind != "operation":
                 unit.scope = scope
 
 
-def _common(a: Instance, b: Instance) -> Instance:
+def shared(a: Instance, b: Instance) -> Instance:
+    """The scope around two others."""
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b))
     return tuple(x for x, _ in same)
 

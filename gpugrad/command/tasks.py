@@ -540,6 +540,15 @@ def network_gpugrad_compile(inputs: Network, device: str) -> Job:
     return job
 
 
+def with_gradients(loss: Any, parameters: list[Any]) -> list[Any]:
+    """A loss of gpugrad or PyTorch, and its gradients, which the parameters do not keep."""
+    loss.backward()
+    gradients = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    return [loss.detach(), *gradients]
+
+
 @variant(CHECKPOINT, "gpugrad", "gpugrad")
 def dropped_gpugrad(inputs: Dropped, device: str, size: int | None = None) -> Job:
     """`size`: the number of layers that are computed twice together."""
@@ -567,11 +576,7 @@ def dropped_gpugrad(inputs: Dropped, device: str, size: int | None = None) -> Jo
         for i in range(0, len(layers), size or len(layers)):
             y = part(y, layers[i : i + (size or len(layers))])
         loss = gg.nn.mean_squared_error(y, target)
-        loss.backward()
-        gradients = [p.grad for p in parameters]
-        for p in parameters:
-            p.grad = None
-        return [loss.detach(), *gradients]
+        return with_gradients(loss, parameters)
 
     return Job(run)
 
@@ -612,11 +617,7 @@ def dropped_torch(inputs: Dropped, device: str, size: int | None = None) -> Job:
             some = layers[i : i + (size or len(layers))]
             y = checkpoint(segment, y, some, use_reentrant=False) if size else segment(y, some)
         loss = functional.mse_loss(y, target)
-        loss.backward()
-        gradients = [p.grad for p in parameters]
-        for p in parameters:
-            p.grad = None
-        return [loss.detach(), *gradients]
+        return with_gradients(loss, parameters)
 
     return Job(run)
 

@@ -21,6 +21,7 @@ from .watching import Call, Seen, Watcher
 Named = tuple[str, Any]  # what an array is, and the array
 
 _FINITE, _INFINITE, _NAN = range(3)
+_SUM = "sum so far"
 _ROWS = 4096  # arrays of which a device notes the range before that is read
 
 
@@ -136,7 +137,7 @@ class detect_anomaly(Watcher):
 
     def swept(self, kind: str, nodes: Iterator[Node], found: dict[Node, Any]) -> Iterator[Node]:
         for node in nodes:
-            given = _given(node, kind, found)
+            given = [(role, _kept(role, x)) for role, x in _flat(_given(node, kind, found))]
             yield node
             if given and node.op is not None:
                 seen = getattr(node, "note", "called before detect_anomaly was on")
@@ -245,7 +246,7 @@ def _given(node: Node, kind: str, found: dict[Node, Any]) -> list[Named]:
     """What goes into a step of a sweep; nothing if there is no such step."""
     parents = [edge[0] for edge in node.edges]
     if kind == "vjp":
-        given = [("sum so far", found.get(parent)) for parent in parents]
+        given = [(_SUM, found.get(parent)) for parent in parents]
         given.insert(0, ("cotangent of the result", found.get(node)))
         is_step = node in found
     else:
@@ -263,6 +264,11 @@ def _given(node: Node, kind: str, found: dict[Node, Any]) -> list[Named]:
         elif not isinstance(argument, Part):
             given += (("kept", x) for x in arrays_in((kept,)))
     return [(role, x) for role, x in given if x is not None]
+
+
+def _kept(role: str, x: Any) -> Any:
+    """`x` as it is now, also where a step adds to it in place; a device has noted its range."""
+    return x.copy() if role == _SUM and isinstance(x, np.ndarray) else x
 
 
 def _made(node: Node, kind: str, found: dict[Node, Any]) -> list[Named]:

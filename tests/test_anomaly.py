@@ -1,5 +1,6 @@
 """The first bad number, named."""
 
+import functools
 import sys
 
 import numpy as np
@@ -168,6 +169,21 @@ def test_a_custom_derivative_is_named(device):
     f = gg.custom_vjp(lambda x: x * 1.0, lambda g, out, x: g / (x - x))
     message = message_of(lambda: gg.sum(f(leaf([1.0]))).backward())
     assert message.startswith(f"the derivative of <lambda>, called at {__file__}")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_sum_of_cotangents_is_named(device, count):
+    """From the third on they are added in place."""
+    x = leaf([1e-10])
+    scale = 1.79e308 / (count - 0.5)
+
+    def f():
+        terms = [gg.sum(x * scale) for _ in range(count)]
+        functools.reduce(gg.add, terms).backward()
+
+    message = message_of(f)
+    assert message.startswith("the derivative of multiply")
+    assert f"sum so far: float64 (1,) on {device}: {(count - 1) * scale:.6g}\n" in message
 
 
 def test_what_is_finite_is_as_without(device):

@@ -291,7 +291,7 @@ def _is_inner() -> bool:
 
 def _real(x: Any) -> np.ndarray:
     """The numbers of `x` in host memory, complex ones as their two parts."""
-    x = np.asarray(x)
+    x = np.asarray(float(x) if type(x) is int else x)  # of which an integer dtype has not all
     if x.dtype.kind == "V":  # of two bytes
         x = x.astype(np.float32)
     return np.stack([x.real, x.imag]) if x.dtype.kind == "c" else x

@@ -171,6 +171,13 @@ def test_a_custom_derivative_is_named(device):
     assert message.startswith(f"the derivative of <lambda>, called at {__file__}")
 
 
+def test_a_number_beyond_all_integer_dtypes():
+    """Which CuPy refuses."""
+    x = leaf([1e300], device="cpu")
+    message = message_of(lambda: x * 10**30)
+    assert "argument 1: int: 1e+30\n" in message
+
+
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_a_sum_of_cotangents_is_named(device, count):
     """From the third on they are added in place."""

@@ -1,5 +1,6 @@
 """draw: what stands in the picture, that it is right, and that the tape does not notice."""
 
+import contextlib
 import gc
 import os
 import re
@@ -241,6 +242,20 @@ def test_what_is_not_known_is_not_shown(device):
         ("−", "exp", "0", "∇ 1"),
         ("exp", "y", "1", "∇ 1"),
     ]
+
+
+@pytest.mark.parametrize("keep", [contextlib.nullcontext, gg.keep_values])
+@pytest.mark.parametrize("shape", [(1,), (3,), (1, 1), (5, 7)])
+def test_values_per_example_are_not_shown(device, keep, shape):
+    c = gg.asarray(2.0)
+    x = leaf(np.ones(shape).tolist())
+    with keep():
+        y = gg.sum(gg.vmap(lambda t: gg.sin(t) * c * gg.exp(t.detach()))(x))
+    picture = gg.draw(y)
+    (found,) = (a for a in arrows(picture) if a[:2] == ("sin", "×"))
+    words = "scalar" if len(shape) == 1 else str(shape[1:])
+    assert found[2:] == (words if shape != (5, 7) else f"{words} 56 bytes", "")
+    assert box(picture, "sin").ports == [""]
 
 
 def test_values_are_computed_again_from_what_is_known(device):

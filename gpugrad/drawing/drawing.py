@@ -49,7 +49,7 @@ def draw(
     `custom_vjp` and checkpointed functions run), and waits for the device to read what it shows.
     A tape keeps only what derivatives need. Other values are found where a Tensor still holds
     them, or computed again from what is known; the rest are left out. What ran inside
-    `gg.keep_values()` is shown in full.
+    `gg.keep_values()` is shown in full. Inside `vmap` there is a value per example: none is shown.
 
     Args:
         results: a Tensor, or several in nested lists, tuples and dicts (whose keys name them).

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..batches import BatchedArray
 from ..rules import NUMBERS
 from ..tape import Node
 from . import values
@@ -240,7 +241,7 @@ class Painter:
         large = values.size_of(node.shape) > values.SMALL
         if large and unit.kind == "parameter":
             return ""
-        known = array is not None and not large
+        known = not (array is None or large or isinstance(array, BatchedArray))
         text = values.numbers(array) if known else self._described(node)
         if known:
             text = " ".join(filter(None, (text, self._described(node, shape=False))))
@@ -285,7 +286,7 @@ class Painter:
         name = self.names.of_array(array)
         if type(array) in NUMBERS:
             return Box("input", values.number(array))
-        if values.size_of(array.shape) <= values.SMALL:
+        if values.size_of(array.shape) <= values.SMALL and not isinstance(array, BatchedArray):
             return Box("input", name or values.numbers(array))
         return Box("input", name or unit.name or "input", [self._described(array)])
 

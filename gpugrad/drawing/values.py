@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends, sweeps
+from ..batches import BatchedArray
 from ..ops.linalg import vector_norm
 from ..ops.manipulation import sum_to
 from ..rules import NUMBERS, Argument, ManyOp, Op, as_array, at
@@ -171,7 +172,8 @@ def local_derivative(node: Node, k: int, like: Any) -> str | None:
     backend = backends.backend_of(like)
     with backend.scope(backend.device_of(like)):
         one = backend.xp.ones(node.shape, node.dtype)
-        return numbers(argument.vjp(one, kept))
+        derivative = argument.vjp(one, kept)
+    return None if isinstance(derivative, BatchedArray) else numbers(derivative)
 
 
 # ---- in words
@@ -218,7 +220,7 @@ def _listed(x: Any) -> str:
 
 def gradient_text(g: Any) -> str:
     """A cotangent, plain, as the gradient that is public: its elements, or its norm."""
-    if g.dtype is None:  # Parts: of several results at once
+    if g.dtype is None or isinstance(g, BatchedArray):  # of several results, of each example
         return ""
     g = sweeps.conjugate(g)
     if size_of(g.shape) <= SMALL:

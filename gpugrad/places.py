@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
 
+# As code names its files, which on a path with ".." in it is not as `abspath` does.
+package = os.path.dirname(sys._getframe().f_code.co_filename) + os.sep
+
 # Files whose frames are not the user's, by how their names begin; those of the array libraries are
 # added when these are loaded.
 ours: tuple[str, ...] = (
-    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    package,
     "<gpugrad.",
     *(str(module.__file__) for module in (contextlib, functools)),
 )

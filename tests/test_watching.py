@@ -1,7 +1,9 @@
 """Watchers: what the tape is told of the calls inside their blocks."""
 
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +235,21 @@ def test_a_generator_is_not_decorated():
         @gg.keep_values()
         def numbers():
             yield 1
+
+
+def test_the_users_line_is_told_from_those_of_a_package_on_an_odd_path(tmp_path):
+    package = Path(gg.__file__).parents[1]
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r} + '/..' * {len(tmp_path.parts) - 1}"
+        f" + {str(package)!r})\n"
+        "import gpugrad as gg\n"
+        "assert '..' in gg.__file__, gg.__file__\n"
+        "with gg.name_scope('here'):\n"
+        "    y = gg.exp(gg.asarray(1.0, device='cpu', requires_grad=True))\n"
+        "print(*y.node.note.where)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(script), "5"]

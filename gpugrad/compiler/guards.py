@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backends
+from .. import backends, places
 from ..nn import Module
 from ..tensor import Tensor
 
@@ -45,7 +45,7 @@ _RARE = frozenset(
     "__reduce__ __repr__ __set_name__ __setstate__ __str__".split()
 )
 _LIBRARIES = (
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    places.package,
     sysconfig.get_path("stdlib") + os.sep,
     "<frozen",
 )

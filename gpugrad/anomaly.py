@@ -21,6 +21,7 @@ from .watching import Call, Seen, Watcher
 Named = tuple[str, Any]  # what an array is, and the array
 
 _FINITE, _INFINITE, _NAN = range(3)
+_FLOATS = (float, complex, np.inexact)
 _SUM = "sum so far"
 _ROWS = 4096  # arrays of which a device notes the range before that is read
 
@@ -119,7 +120,8 @@ class detect_anomaly(Watcher):
             operands = enumerate(flatten(call.operands)[0])
             self._look(
                 f"{call.name}, {Seen(call.where, call.scope)},",
-                [(f"argument {i}", x) for i, x in operands],
+                [(f"argument {i}", x) for i, x in operands]
+                + [("option", x) for x in flatten(call.options)[0] if isinstance(x, _FLOATS)],
                 [("result", x) for x in flatten(out)[0]],
             )
         return out

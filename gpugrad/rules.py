@@ -342,7 +342,7 @@ def _apply(
     """Call `function` on the arrays of `operands`, of which one is a Tensor, as are the results."""
     if watch is not None and (watchers := watch()) is not None:
         run = functools.partial(_apply, name, op, function, operands, kwargs, bind, args)
-        return watchers(name, operands, run)
+        return watchers(name, operands, run, args, kwargs)
     arrays = []
     nodes = []
     for x in operands:
@@ -796,7 +796,8 @@ def _function(f: F, make: Callable[[Any], Op | None], views: bool = False) -> F:
         if type(x) is not Tensor:
             return f(x, *args, **kwargs)
         if watch is not None and (watchers := watch()) is not None:
-            return watchers(name, (x,), functools.partial(call_one, x, *args, **kwargs))
+            run = functools.partial(call_one, x, *args, **kwargs)
+            return watchers(name, (x,), run, args, kwargs)
         array = x.data
         try:
             if backends.following_devices is None:

@@ -49,6 +49,7 @@ class Call(NamedTuple):
         operands: Tensors, arrays and numbers.
         where, scope: as in `Seen`.
         swept: the node whose rule made the call; None for a forward call.
+        options: the other arguments, those by keyword in a dict.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Call(NamedTuple):
     where: tuple[str, int]
     scope: tuple[str, ...]
     swept: Node | None
+    options: tuple[Any, ...] = ()
 
 
 class Watcher(Mode):
@@ -111,9 +113,9 @@ class Watchers(tuple[Watcher, ...]):
         """Whether one of them must see the operations of compiled functions."""
         return any(watcher.eager for watcher in self)
 
-    def __call__(self, name: str, operands: tuple, run: Callable[[], Any]) -> Any:
-        """The result of `run()`, in which nothing is watched."""
-        call = self._call(name, operands)
+    def __call__(self, name: str, operands: tuple, run: Callable[[], Any], *options: Any) -> Any:
+        """The result of `run()`, in which nothing is watched; `options` as in `Call`."""
+        call = self._call(name, operands)._replace(options=options)
         start = now()
         token = _active.set(None)
         try:

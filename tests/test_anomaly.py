@@ -150,6 +150,13 @@ def test_a_sum_of_cotangents_that_overflows_is_named(device):
     assert "sum so far" in message_of(f)
 
 
+def test_infinities_among_the_options_are_input(device):
+    x = leaf([0.0, 1.0])
+    with gg.detect_anomaly():
+        gg.full_like(x, -np.inf)
+        np.pad(x, 1, constant_values=np.inf)
+
+
 def test_a_forward_call_outside_of_the_block_is_said_to_be(device):
     y = gg.sum(gg.sqrt(leaf([0.0])))
     assert "sqrt, called before detect_anomaly was on, made" in message_of(y.backward)

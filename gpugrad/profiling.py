@@ -193,7 +193,8 @@ class profile(Watcher):
         self._open: defaultdict[int, list[Slice]] = defaultdict(list)
         self._unread = 0  # how many slices were there when the block began
         self._begun = 0
-        self._gauges = self  # the outermost profile that watches memory, whose meters serve all
+        # the outermost profile around that watches memory, whose meters serve all; None for itself
+        self._gauges: profile | None = None
         self._meters: dict[backends.Device, _Meter] = {}
         self._stack = ExitStack()
         self._known: dict[tuple, tuple] = {}
@@ -206,7 +207,7 @@ class profile(Watcher):
             raise RuntimeError("profile: its block is on already; nest another profile in it")
         if self._memory:
             around = [x for x in watching.active() if isinstance(x, profile) and x._memory]
-            self._gauges = around[0] if around else self
+            self._gauges = around[0] if around else None
             self._meter(backends.default_device())
         self._unread = len(self._slices)
         super().__enter__()
@@ -335,15 +336,15 @@ class profile(Watcher):
             self._meter(item.device).end(item)
 
     def _hold(self) -> None:
-        for meter in self._gauges._meters.values():
+        for meter in (self._gauges or self)._meters.values():
             meter.hold()
 
     def _go(self) -> None:
-        for meter in self._gauges._meters.values():
+        for meter in (self._gauges or self)._meters.values():
             meter.go()
 
     def _meter(self, device: backends.Device) -> _Meter:
-        owner = self._gauges
+        owner = self._gauges or self
         if device not in owner._meters:
             gauge = backends.backend_of_kind(device.kind).gauge(device)
             owner._meters[device] = _Meter(owner._stack.enter_context(gauge))

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -643,6 +644,20 @@ def test_the_trouble_of_the_device_does_not_hide_the_users(cupy, monkeypatch):
     assert calls(p) == {("exp", "forward"): 1}
     with pytest.raises(RuntimeError, match="lost"), gg.profile():
         gg.exp(leaf([1.0]))
+
+
+def test_a_dropped_profile_is_freed_without_the_collector(device):
+    gc.collect()
+    gc.disable()
+    try:
+        with gg.profile(memory=True) as p:
+            gg.sum(gg.sin(gg.asarray([1.0], device=device, requires_grad=True))).backward()
+        assert p.rows
+        gone = weakref.ref(p)
+        del p
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_blocks_nest(device):

@@ -96,7 +96,13 @@ class Watcher(Mode):
 
     def __exit__(self, *exc: Any) -> None:
         global _watched
-        _active.reset(self._tokens.pop())
+        self._tokens.pop()
+        # not back to what was before: the blocks of generators need not end in turn, nor in the
+        # context in which they began
+        watchers = active()
+        last = max((i for i, watcher in enumerate(watchers) if watcher is self), default=None)
+        if last is not None:
+            _active.set(Watchers(watchers[:last] + watchers[last + 1 :]) or None)
         with _lock:
             _watched -= 1
             if not _watched:

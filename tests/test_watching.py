@@ -1,5 +1,6 @@
 """Watchers: what the tape is told of the calls inside their blocks."""
 
+import contextvars
 import subprocess
 import sys
 import threading
@@ -185,6 +186,29 @@ def test_an_exception_ends_the_watch(device):
             gg.matmul(x, gg.zeros((3, 3), device=device))
         gg.exp(x)
     assert log.calls == ["exp"]
+
+
+def test_blocks_of_generators_end_in_any_order(device):
+    def steps(name):
+        with gg.name_scope(name):
+            yield
+            yield gg.exp(leaf(device))
+
+    a, b = steps("a"), steps("b")
+    next(a), next(b)
+    next(a)
+    a.close()
+    assert note_of(next(b)).scope == ("b",)
+    b.close()
+    assert not watching.active()
+    assert rules.watch is None
+
+
+def test_a_block_may_end_in_another_context():
+    scope = gg.name_scope("a")
+    contextvars.copy_context().run(scope.__enter__)
+    scope.__exit__(None, None, None)  # as of an asynchronous generator that the loop closes
+    assert rules.watch is None
 
 
 def test_another_thread_is_not_watched(device):

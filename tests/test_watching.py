@@ -236,6 +236,17 @@ def test_a_compiled_function_is_one_call_unless_values_are_kept(device):
     assert len(f.steps) == 1
 
 
+def test_a_compiled_function_that_runs_as_written_returns_arrays():
+    @gg.compile
+    def f(x):
+        return {"sum": gg.sum(x), "none": None}
+
+    with gg.keep_values():
+        out = f(np.asarray([1.0, 2.0]))
+    assert type(out["sum"]) is np.ndarray
+    assert out == {"sum": 3.0, "none": None}
+
+
 def test_scopes_in_a_compiled_function_change_nothing():
     @gg.compile
     def f(x):

@@ -15,7 +15,7 @@ from .. import backends, batching, rules
 from ..rules import as_array, hindered
 from ..tape import Leaf, owner_of
 from ..tensor import Tensor
-from ..trees import flatten
+from ..trees import flatten, map_tree
 from . import cpu, cuda, recorder
 from .checking import checked
 from .guards import unwrapped
@@ -221,7 +221,7 @@ class Compiled(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if rules.watch is not None and (watchers := rules.watch()) is not None:
             if watchers.eager:
-                return self._f(*args, **kwargs)
+                return map_tree(as_array, self._f(*args, **kwargs))  # no numbers of NumPy's
             run = functools.partial(self, *args, **kwargs)
             name = getattr(self._f, "__name__", type(self._f).__name__)
             return watchers(f"compiled {name}", (args, kwargs), run)

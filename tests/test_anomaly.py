@@ -157,6 +157,19 @@ def test_infinities_among_the_options_are_input(device):
         np.pad(x, 1, constant_values=np.inf)
 
 
+def test_inside_of_a_compiled_function_it_is_refused(device):
+    @gg.compile
+    def f(x):
+        with gg.detect_anomaly():
+            return gg.log(x)
+
+    x = gg.asarray([1.0], device=device)
+    with pytest.raises(gg.CompileError, match="put the block around the call"):
+        f(x)
+    with gg.detect_anomaly():  # now it runs as it is written
+        f(x)
+
+
 def test_a_forward_call_outside_of_the_block_is_said_to_be(device):
     y = gg.sum(gg.sqrt(leaf([0.0])))
     assert "sqrt, called before detect_anomaly was on, made" in message_of(y.backward)

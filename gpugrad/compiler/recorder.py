@@ -502,10 +502,18 @@ class RecordingBackend(Backend):
     def to_dlpack(self, array: Any, **options: Any) -> Any:
         return array._refuse() if type(array) is self._type else self.real.to_dlpack(array)
 
+    def ranges(self, rows: int) -> Any:
+        if current() is None:
+            return self.real.ranges(rows)
+        refuse(
+            "detect_anomaly looks at values, which are not there yet",
+            "put the block around the call: the function then runs as it is written",
+        )
+
 
 _OWN = frozenset(
     "array_type array_types asarray constant device_of elementwise_kernel functions kind real "
-    "runs_kernels to_dlpack to_host xp".split()
+    "ranges runs_kernels to_dlpack to_host xp".split()
 )
 
 

@@ -162,7 +162,8 @@ class detect_anomaly(Watcher):
 
     def _noted(self, arrays: list[Named]) -> bool:
         """Whether ranges of some are noted in tables, which then have rows for all."""
-        found = [self._has_table(x, len(arrays)) for _, x in arrays]
+        for _ in range(2):  # what is read, where one is full, is all of them
+            found = [self._has_table(x, len(arrays)) for _, x in arrays]
         return any(found)
 
     def _items(self, arrays: list[Named], new: bool = False) -> list[_Item]:

@@ -324,3 +324,15 @@ def test_two_devices():
     x = leaf([0.0, 1.0], device="cuda:0")
     message = message_of(lambda: gg.log(gg.exp(x).to("cuda:1") - 1.0))
     assert "result: float64 (2,) on cuda:1" in message
+
+
+@pytest.mark.devices
+def test_the_table_of_one_of_two_devices_is_full(monkeypatch):
+    monkeypatch.setattr(anomaly, "_ROWS", 12)
+    x = leaf([1.0, 2.0], device="cuda:1")
+    for count in range(12):
+        with gg.detect_anomaly():
+            total = gg.sum(gg.sin(x).to("cuda:0"))
+            for _ in range(count):
+                gg.sin(x)
+            total.backward()

@@ -44,7 +44,6 @@ from .ops.statistics import *
 from .tape import enable_grad, no_grad
 from .tensor import STANDARDS, Tensor
 from .transforms import grad, jvp, value_and_grad, vjp
-from .watching import keep_values, name_scope
 
 if TYPE_CHECKING:
     from . import fft, linalg, nn, optim, random, special, testing
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .custom_kernels import elementwise_kernel
     from .drawing.drawing import draw
     from .profiling import profile
+    from .watching import keep_values, name_scope
 
 __version__ = "0.1.0"
 __array_api_version__ = STANDARDS[-1]
@@ -138,6 +138,8 @@ _LAZY_NAMES = {
     "detect_anomaly": ".anomaly",
     "draw": ".drawing.drawing",
     "elementwise_kernel": ".custom_kernels",
+    "keep_values": ".watching",
+    "name_scope": ".watching",
     "profile": ".profiling",
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, batching, rules, transforms, watching
+from . import backends, batching, rules, transforms
 from .batches import BatchedArray
 from .ops.creation import zeros_like
 from .rules import Part, Parts, _parts, align, as_array, at, frees, raw
@@ -431,6 +431,8 @@ class _Call:
                     f"{change_of(owner) or ', by itself or since'}; change a copy instead, or take "
                     "the derivative first"
                 )
+
+        from . import watching
 
         watchers = watching.as_when_made()
 

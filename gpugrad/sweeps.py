@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from typing import Any
 
-from . import backends, places, rules, watching
+from . import backends, places, rules
 from .ops.creation import asarray
 from .ops.dtypes import astype
 from .ops.elementwise import conj, real
@@ -75,7 +75,7 @@ def pull(
         with scope() if scope else _HERE as follow_device:
             nodes: Iterable[Node] = reversed(path)
             if rules.watch is not None:
-                nodes = watching.swept("vjp", nodes, cotangents)
+                nodes = _watched("vjp", nodes, cotangents)
             for node in nodes:
                 g = pop(node, None)
                 if g is None:
@@ -151,7 +151,7 @@ def push(
         with scope() if scope else _HERE as follow_device:
             nodes: Iterable[Node] = order
             if rules.watch is not None:
-                nodes = watching.swept("jvp", nodes, tangents)
+                nodes = _watched("jvp", nodes, tangents)
             for node in nodes:
                 if node in tangents or node.op is None:
                     continue
@@ -178,6 +178,12 @@ def push(
         given = [tangents[edge[0]] for edge in node.edges if edge[0] in tangents]
         raise _refusal(node, given, error) from None
     return tangents
+
+
+def _watched(kind: str, nodes: Iterable[Node], found: dict[Node, Any]) -> Iterable[Node]:
+    from . import watching  # which an import of gpugrad does without
+
+    return watching.swept(kind, nodes, found)
 
 
 places.sweeps.update((pull.__code__, push.__code__))

@@ -6,8 +6,8 @@ node that is made gets a `Seen`, and each watcher of the context is asked in tur
 
 from __future__ import annotations
 
+import _thread
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
@@ -169,7 +169,7 @@ class Watchers(tuple[Watcher, ...]):
 
 
 _active: ContextVar[Watchers | None] = ContextVar("gpugrad_watchers", default=None)
-_lock = threading.Lock()
+_lock = _thread.allocate_lock()
 _watched = 0  # blocks that are on, in all threads
 
 

@@ -123,6 +123,17 @@ print(*sorted(new - set(sys.stdlib_module_names)))
     assert set(new.split()) <= {"gpugrad", "numpy"}
 
 
+def test_what_takes_long_to_import_waits_until_it_is_asked_for(tmp_path):
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import gpugrad
+late = ["threading", "gpugrad.watching", "gpugrad.anomaly", "gpugrad.profiling", "gpugrad.drawing"]
+print(*sorted((set(sys.modules) - before).intersection(late)))
+"""
+    assert not run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=ROOT).split()
+
+
 def test_the_gpu_library_is_named_in_one_file():
     sources = {path.relative_to(ROOT).as_posix(): path for path in ROOT.glob("gpugrad/**/*.py")}
     naming = [name for name, path in sources.items() if "cupy" in path.read_text()]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import _thread  # `threading` would take a tenth of an import of gpugrad
 import contextlib
 import functools
 import math
 import operator
 import os
 import platform
-import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,7 +165,7 @@ class NumpyBackend(Backend):
     array_types = (np.ndarray, np.generic)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._gauges = 0  # in use
         self._starts = False  # whether it is they that have tracemalloc on
         kernels = {name: getattr(twins, name) for name in twins.__all__}

@@ -156,6 +156,8 @@ class Watchers(tuple[Watcher, ...]):
 
     def _note(self, out: Any, call: Call, start: int) -> None:
         tensors = [x for x in flatten(out)[0] if isinstance(x, Tensor)]
+        if not tensors:  # a function of `custom_vjp`, called with arrays
+            return
         seen = Seen(call.where, call.scope)
         if any(watcher.keeps for watcher in self):
             arrays = tuple(x.data for x in tensors)

@@ -257,13 +257,13 @@ def _given(node: Node, kind: str, found: dict[Node, Any]) -> list[Named]:
         is_step = node not in found
     if not is_step:
         return []
+    seen = set()  # several edges may keep the same; thousands, of a list of arrays
     for _, argument, kept in node.edges:
         if names := getattr(argument, "names", None):
-            given += (
-                (f"kept {name}", x)
-                for name, value in zip(names, (kept,) if len(names) == 1 else kept)
-                for x in arrays_in((value,))
-            )
+            for name, value in zip(names, (kept,) if len(names) == 1 else kept):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    given += ((f"kept {name}", x) for x in arrays_in((value,)))
         elif not isinstance(argument, Part):
             given += (("kept", x) for x in arrays_in((kept,)))
     return [(role, x) for role, x in given if x is not None]

@@ -150,6 +150,12 @@ def test_a_sum_of_cotangents_that_overflows_is_named(device):
     assert "sum so far" in message_of(f)
 
 
+def test_what_two_edges_keep_is_told_once(device):
+    message = message_of(lambda: gg.sum(gg.pow(leaf([0.0]), leaf([0.5]))).backward())
+    assert "the derivative of pow" in message
+    assert message.count("kept a") == message.count("kept b") == 1
+
+
 def test_infinities_among_the_options_are_input(device):
     x = leaf([0.0, 1.0])
     with gg.detect_anomaly():

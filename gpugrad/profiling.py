@@ -17,7 +17,7 @@ from . import backends, watching
 from .batches import BatchedArray
 from .custom import _GATHERING
 from .rules import Part, raw
-from .tape import Node, owner_of
+from .tape import Node, arrays_in, owner_of
 from .tensor import Tensor
 from .trees import flatten
 from .watching import Call, Seen, Watcher
@@ -292,7 +292,7 @@ class profile(Watcher):
                 finally:
                     self._end(item)
                 reached = [edge for edge in node.edges if edge[0] in found]
-                given += _arrays(edge[2] for edge in reached)  # what was kept
+                given += _arrays(arrays_in(edge[2] for edge in reached))  # what was kept
                 results = parents if backwards else (node,)
                 item.count(given, list(_arrays(found.get(x) for x in results)))
                 del parents, sources, given, reached, results  # the next step may free some

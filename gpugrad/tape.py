@@ -166,11 +166,18 @@ def change_of(owner: Any) -> str:
     return f", at {known[2][0]}:{known[2][1]}" if known and known[2] else ""
 
 
-def arrays_in(kept: Any) -> Iterable[Any]:
-    """The raw arrays in what nodes keep."""
+def arrays_in(kept: Any, seen: set[int] | None = None) -> Iterable[Any]:
+    """The raw arrays in what nodes keep.
+
+    A list that several edges keep, thousands where an operation takes a list of arrays, is looked
+    through once; `seen` has the ids of those that were.
+    """
+    seen = set() if seen is None else seen
     for item in kept:
         if type(item) in (tuple, list):
-            yield from arrays_in(item)
+            if id(item) not in seen:
+                seen.add(id(item))
+                yield from arrays_in(item, seen)
         elif type(item) is Tensor:  # an index, say
             yield item.data
         elif backends.find_backend(type(item)) is not None:

@@ -14,7 +14,7 @@ import pytest
 from helpers import array, host, leaf
 
 import gpugrad as gg
-from gpugrad.tape import owner_of
+from gpugrad.tape import arrays_in, owner_of
 
 
 def grad_of(x):
@@ -880,3 +880,12 @@ def test_a_hook_may_write_its_gradient(device):
     (u + v).backward(g)
     np.testing.assert_array_equal(host(a.grad), [11, 11])
     np.testing.assert_array_equal(host(g), [1, 1])
+
+
+def test_a_list_that_many_edges_keep_is_looked_through_once():
+    shared = [np.ones(1), np.ones(2)]
+    assert [x.shape for x in arrays_in([(0, shared), (1, shared), np.ones(3)])] == [
+        (1,),
+        (2,),
+        (3,),
+    ]

@@ -83,7 +83,9 @@ def draw(
     order, _ = reach(roots)
     with np.errstate(all="ignore"):  # warnings have been given when it was computed
         tape = Tape(order)
-        values.add_alive(tape, order, [*leaves, *values.alive()])
+        values.add_alive(tape, order, leaves)
+        if any(node.dtype is not None and node not in tape.values for node in order):
+            values.add_alive(tape, order, values.alive())
         frame = sys._getframe(1)
         try:
             known = Names(names, frame)

@@ -166,17 +166,18 @@ class profile(Watcher):
     way, and what a compiled function closes over.
 
     **Memory**, with `memory=True`, is exact at every allocation (of CuPy's asynchronous pool, which
-    tells of none, between operations only). On a GPU it is that of CuPy's
-    pool, by this thread. On the CPU it is what Python's tracemalloc counts: all that the process
-    allocates in the block, arrays and Python's own objects; so watch one thread at a time.
+    tells of none, between operations only). On a GPU it is that of CuPy's pool, by this thread. On
+    the CPU it is what Python's tracemalloc counts: all that the process allocates in the block,
+    arrays and Python's own objects; so watch one thread at a time.
 
     **Names.** On a GPU each operation is an NVTX range, for Nsight Systems.
 
-    Inside the block a call, or a step of a sweep, costs some 12 us more, and for the events
-    of a CUDA device some 20 more (measured on an emulated one). That is not in its own times, but in those of what is around it, such as
-    a checkpoint. `memory=True` adds about 100 us on the CPU, as tracemalloc makes Python slower,
-    and 10 of them are in the times: much for small arrays, nothing for large ones. A call is
-    remembered in 1 KiB, without its arrays. Outside of the block there is no cost.
+    Inside the block a call, or a step of a sweep, costs some 12 us more, and for the events of a
+    CUDA device some 20 more (measured on an emulated one). That is not in its own times, but in
+    those of what is around it, such as a checkpoint. `memory=True` adds about 100 us on the CPU, as
+    tracemalloc makes Python slower, and 10 of them are in the times: much for small arrays, nothing
+    for large ones. A call is remembered in 1 KiB, without its arrays. Outside of the block there is
+    no cost.
 
     Args:
         memory: watch the memory too.
